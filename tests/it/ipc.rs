@@ -1,28 +1,19 @@
 //! Batches, joinable and simple queues, pipes, shared memory: each guest checks area by area what one of them promises.
 
-use crate::support::{Ended, finish, guest, run};
+use crate::support::{finish, guest, run};
 
 /// Runs a guest to a good end, and looks for checks that must have been made.
 #[track_caller]
-fn passes(name: &str, what: &[&str]) -> Ended {
-    found(finish(&mut run(guest(name))), what)
-}
-
-#[track_caller]
-fn found(ended: Ended, what: &[&str]) -> Ended {
-    let ended = ended.expect_code(0);
-    for what in what {
-        assert!(ended.all("ok: ").contains(what), "no {what:?}\n{ended}");
-    }
-    ended
+fn passes(name: &str, checks: &[&str]) {
+    finish(&mut run(guest(name))).expect_code(0).expect_checks(checks);
 }
 
 /// Runs a guest in an arena that is soon full.
 #[track_caller]
-fn passes_in(arena_size: &str, name: &str, what: &[&str]) {
+fn passes_in(arena_size: &str, name: &str, checks: &[&str]) {
     let mut command = run(guest(name));
     command.args(["--arena-size", arena_size, "--", "small"]);
-    found(finish(&mut command), what);
+    finish(&mut command).expect_code(0).expect_checks(checks);
 }
 
 #[test]
@@ -322,56 +313,50 @@ fn shared_memory_is_not_for_wasi() {
 fn handles_are_what_the_host_recorded() {
     let mut command = run(guest("confusion"));
     command.args(["--objects-max", "150"]);
-    found(
-        finish(&mut command),
-        &[
-            "each object as each type",
-            "each two objects as each type that has two",
-            "in an item",
-            "in items",
-            "as the arguments of a task",
-            "as the result of a task",
-            "as the state of tasks",
-            "its lock",
-            "and whole, it is the same",
-            "with one lock",
-            "a block as the elements of an array",
-            "so is what is sent",
-            "nor be written",
-            "also what comes back",
-            "a view keeps the block",
-            "twice the same",
-            "each use is one",
-            "no handle is lost",
-        ],
-    );
+    finish(&mut command).expect_code(0).expect_checks(&[
+        "each object as each type",
+        "each two objects as each type that has two",
+        "in an item",
+        "in items",
+        "as the arguments of a task",
+        "as the result of a task",
+        "as the state of tasks",
+        "its lock",
+        "and whole, it is the same",
+        "with one lock",
+        "a block as the elements of an array",
+        "so is what is sent",
+        "nor be written",
+        "also what comes back",
+        "a view keeps the block",
+        "twice the same",
+        "each use is one",
+        "no handle is lost",
+    ]);
 }
 
 #[test]
 fn items_that_cannot_be_decoded_are_errors_and_lose_no_handle() {
     let mut command = run(guest("decoding"));
     command.args(["--objects-max", "100", "--cpu-time", "20s"]);
-    found(
-        finish(&mut command),
-        &[
-            "values in values in values",
-            "sequences in sequences",
-            "in an option",
-            "what isn't too deep is what it was",
-            "in a task",
-            "nothing, four billion times",
-            "nothing in nothing",
-            "nothing by nothing",
-            "some are none too many",
-            "lengths that are lies",
-            "a result for each, in order",
-            "also of large items",
-            "each is done with",
-            "an iterator goes on",
-            "a thousand failures",
-            "no handle is lost",
-        ],
-    );
+    finish(&mut command).expect_code(0).expect_checks(&[
+        "values in values in values",
+        "sequences in sequences",
+        "in an option",
+        "what isn't too deep is what it was",
+        "in a task",
+        "nothing, four billion times",
+        "nothing in nothing",
+        "nothing by nothing",
+        "some are none too many",
+        "lengths that are lies",
+        "a result for each, in order",
+        "also of large items",
+        "each is done with",
+        "an iterator goes on",
+        "a thousand failures",
+        "no handle is lost",
+    ]);
 }
 
 #[test]
@@ -400,18 +385,15 @@ fn numbers_at_their_ends_are_errors_or_mean_the_same_and_never_trap() {
 fn a_wait_for_room_in_the_arena_takes_no_processor_time() {
     let mut command = run(guest("full_arena"));
     command.args(["--arena-size", "4MiB", "--cpu-time", "1s"]);
-    found(
-        finish(&mut command),
-        &[
-            "a large item",
-            "many small items",
-            "many large items",
-            "a large message",
-            "an input waits",
-            "a result waits",
-            "and is put when there is room",
-        ],
-    );
+    finish(&mut command).expect_code(0).expect_checks(&[
+        "a large item",
+        "many small items",
+        "many large items",
+        "a large message",
+        "an input waits",
+        "a result waits",
+        "and is put when there is room",
+    ]);
 }
 
 /// By a view, wasm of any kind reads, and no more: it is the host that knows what it is.
@@ -539,12 +521,13 @@ fn what_is_recorded_stays() {
 
 #[test]
 fn of_messages_that_cannot_be_decoded_nothing_stays() {
-    let ended = finish(run(guest("message_handles")).args(["--objects-max", "10"])).expect_code(0);
-    let done = ended.all("ok: ");
-    for point in ["BeforeAny", "BetweenTwo", "BehindAll", "Unclaimed"] {
-        assert!(done.contains(&&*format!("{point}: nothing stays")), "{ended}");
-    }
-    assert!(done.contains(&"what is right is received"), "{ended}");
+    finish(run(guest("message_handles")).args(["--objects-max", "10"])).expect_code(0).expect_checks(&[
+        "BeforeAny: nothing stays",
+        "BetweenTwo: nothing stays",
+        "BehindAll: nothing stays",
+        "Unclaimed: nothing stays",
+        "what is right is received",
+    ]);
 }
 
 /// Names go with who has them made, however that ends.
