@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes() {
+    fn sizes_are_read_as_they_are_written() {
         for (text, bytes, written) in [
             ("4096", 4096, "4KiB"),
             ("64MiB", 64 << 20, "64MiB"),
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn times() {
+    fn times_are_read_as_they_are_written() {
         for (text, milliseconds, written) in [
             ("5s", 5000, "5s"),
             ("300ms", 300, "300ms"),

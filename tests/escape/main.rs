@@ -2,8 +2,8 @@
 //! native code in guest processes, in the jail.
 //!
 //! Each attempt is made in the whole jail; then once for each layer that is to hold it by itself, with all others
-//! switched off; and with all of them off, where it must succeed: an attempt that can't succeed would show nothing. What
-//! this kernel or this user can't have is named and left out.
+//! switched off; and with all of them off, where it must succeed: an attempt that can't succeed would show nothing.
+//! Layers that this kernel or this user can't have are named and left out.
 //!
 //! It has a `main` of its own, because the supervisor is this program, started once more. Arguments are parts of names of
 //! attempts to make. If it is root who runs it, it is run as an ordinary user as well.

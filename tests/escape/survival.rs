@@ -119,7 +119,7 @@ fn has_children(pid: u32) -> bool {
         .is_ok_and(|children| !children.trim().is_empty())
 }
 
-/// The policy allows what a fork needs. What isn't in the process table, the supervisor must find.
+/// The policy allows the calls that a fork needs. The supervisor must find processes that aren't in the process table.
 pub(crate) fn fork_past_the_table(world: &mut World, findings: &mut Findings) {
     let start = Instant::now();
     let verdict = world.attempt("fork_past_the_table", None, limits()).unwrap();

@@ -174,7 +174,7 @@ fn a_group_with_processes_of_its_own_gives_no_limits() {
     assert!(groups(&delegated).is_empty());
 }
 
-/// Whose groups are for threads takes no process in.
+/// A control group whose groups are for threads takes no process in.
 #[test]
 fn a_group_of_threads_is_none_for_processes() {
     let Some(delegated) = Delegated::new() else { return };

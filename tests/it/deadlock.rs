@@ -29,7 +29,7 @@ impl Report {
         let mut reports = Vec::new();
         for line in stderr.lines() {
             if let Some(report) = line.strip_prefix("deadlock: process ") {
-                reports.push(Self::of(report).unwrap_or_else(|| panic!("what is this: {line:?}")));
+                reports.push(Self::from_line(report).unwrap_or_else(|| panic!("what is this: {line:?}")));
             } else if let Some((_, report)) = reports.last_mut()
                 && line.starts_with("  ")
             {
@@ -39,7 +39,7 @@ impl Report {
         reports
     }
 
-    fn of(line: &str) -> Option<(String, Self)> {
+    fn from_line(line: &str) -> Option<(String, Self)> {
         let (name, rest) = line.strip_prefix('\'')?.split_once("' (pid ")?;
         let (pid, rest) = rest.split_once(") has waited ")?;
         let (seconds, what) = rest.split_once(" s for ")?;

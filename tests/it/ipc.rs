@@ -1,32 +1,23 @@
 //! Batches, joinable and simple queues, pipes, shared memory: each guest checks area by area what one of them promises.
 
-use crate::support::{Ended, finish, guest, run};
+use crate::support::{finish, guest, run};
 
 /// Runs a guest to a good end, and looks for checks that must have been made.
 #[track_caller]
-fn passes(name: &str, what: &[&str]) -> Ended {
-    found(finish(&mut run(guest(name))), what)
-}
-
-#[track_caller]
-fn found(ended: Ended, what: &[&str]) -> Ended {
-    let ended = ended.expect_code(0);
-    for what in what {
-        assert!(ended.all("ok: ").contains(what), "no {what:?}\n{ended}");
-    }
-    ended
+fn passes(name: &str, checks: &[&str]) {
+    finish(&mut run(guest(name))).expect_code(0).expect_checks(checks);
 }
 
 /// Runs a guest in an arena that is soon full.
 #[track_caller]
-fn passes_in(arena_size: &str, name: &str, what: &[&str]) {
+fn passes_in(arena_size: &str, name: &str, checks: &[&str]) {
     let mut command = run(guest(name));
     command.args(["--arena-size", arena_size, "--", "small"]);
-    found(finish(&mut command), what);
+    finish(&mut command).expect_code(0).expect_checks(checks);
 }
 
 #[test]
-fn batches() {
+fn batches_keep_their_order_and_lose_no_item() {
     passes(
         "queue_batches",
         &[
@@ -49,7 +40,7 @@ fn batches() {
 }
 
 #[test]
-fn joinable_queues() {
+fn a_joinable_queue_is_joined_once_each_item_is_done() {
     passes(
         "queue_joinable",
         &[
@@ -70,7 +61,7 @@ fn joinable_queues() {
 }
 
 #[test]
-fn simple_queues() {
+fn simple_queues_keep_their_order_whoever_is_killed() {
     passes(
         "queue_simple",
         &[
@@ -87,7 +78,7 @@ fn simple_queues() {
 
 /// By the imports, as an attacker or an SDK for another language calls them.
 #[test]
-fn messages_in_parts() {
+fn messages_in_parts_arrive_whole_or_not_at_all() {
     passes(
         "message_parts",
         &[
@@ -104,7 +95,7 @@ fn messages_in_parts() {
 }
 
 #[test]
-fn pipes() {
+fn pipes_carry_whole_messages_both_ways() {
     passes(
         "pipe_basics",
         &[
@@ -133,12 +124,12 @@ fn pipes() {
 }
 
 #[test]
-fn a_pipe_in_a_small_arena() {
+fn a_pipe_refuses_a_message_larger_than_its_arena() {
     passes_in("1MiB", "pipe_basics", &["larger than the arena", "there is room again"]);
 }
 
 #[test]
-fn pipes_whose_users_die() {
+fn pipes_whose_users_die_keep_their_messages_whole() {
     passes(
         "pipe_death",
         &[
@@ -157,7 +148,7 @@ fn pipes_whose_users_die() {
 }
 
 #[test]
-fn waiting_for_many() {
+fn a_wait_for_many_objects_is_ended_by_any_of_them() {
     passes(
         "wait_many",
         &[
@@ -175,7 +166,7 @@ fn waiting_for_many() {
 }
 
 #[test]
-fn shared_values() {
+fn shared_values_lose_no_update() {
     passes(
         "shared_value",
         &[
@@ -196,7 +187,7 @@ fn shared_values() {
 }
 
 #[test]
-fn shared_arrays() {
+fn shared_arrays_lose_no_change_and_go_with_their_last_user() {
     passes(
         "shared_array",
         &[
@@ -222,7 +213,7 @@ fn shared_arrays() {
 }
 
 #[test]
-fn arrays_in_a_small_arena() {
+fn arrays_are_refused_by_a_full_arena_which_has_room_again() {
     passes_in(
         "2MiB",
         "shared_array",
@@ -231,7 +222,7 @@ fn arrays_in_a_small_arena() {
 }
 
 #[test]
-fn shared_blocks() {
+fn shared_blocks_are_found_by_name_and_stay_until_they_are_removed() {
     passes(
         "shared_memory",
         &[
@@ -253,7 +244,7 @@ fn shared_blocks() {
 }
 
 #[test]
-fn shareable_lists() {
+fn shareable_lists_give_their_items_back_and_refuse_longer_ones() {
     passes(
         "shared_list",
         &[
@@ -322,60 +313,54 @@ fn shared_memory_is_not_for_wasi() {
 fn handles_are_what_the_host_recorded() {
     let mut command = run(guest("confusion"));
     command.args(["--objects-max", "150"]);
-    found(
-        finish(&mut command),
-        &[
-            "each object as each type",
-            "each two objects as each type that has two",
-            "in an item",
-            "in items",
-            "as the arguments of a task",
-            "as the result of a task",
-            "as the state of tasks",
-            "its lock",
-            "and whole, it is the same",
-            "with one lock",
-            "a block as the elements of an array",
-            "so is what is sent",
-            "nor be written",
-            "also what comes back",
-            "a view keeps the block",
-            "twice the same",
-            "each use is one",
-            "no handle is lost",
-        ],
-    );
+    finish(&mut command).expect_code(0).expect_checks(&[
+        "each object as each type",
+        "each two objects as each type that has two",
+        "in an item",
+        "in items",
+        "as the arguments of a task",
+        "as the result of a task",
+        "as the state of tasks",
+        "its lock",
+        "and whole, it is the same",
+        "with one lock",
+        "a block as the elements of an array",
+        "so is what is sent",
+        "nor be written",
+        "also what comes back",
+        "a view keeps the block",
+        "twice the same",
+        "each use is one",
+        "no handle is lost",
+    ]);
 }
 
 #[test]
-fn items_that_cannot_be_decoded() {
+fn items_that_cannot_be_decoded_are_errors_and_lose_no_handle() {
     let mut command = run(guest("decoding"));
     command.args(["--objects-max", "100", "--cpu-time", "20s"]);
-    found(
-        finish(&mut command),
-        &[
-            "values in values in values",
-            "sequences in sequences",
-            "in an option",
-            "what isn't too deep is what it was",
-            "in a task",
-            "nothing, four billion times",
-            "nothing in nothing",
-            "nothing by nothing",
-            "some are none too many",
-            "lengths that are lies",
-            "a result for each, in order",
-            "also of large items",
-            "each is done with",
-            "an iterator goes on",
-            "a thousand failures",
-            "no handle is lost",
-        ],
-    );
+    finish(&mut command).expect_code(0).expect_checks(&[
+        "values in values in values",
+        "sequences in sequences",
+        "in an option",
+        "what isn't too deep is what it was",
+        "in a task",
+        "nothing, four billion times",
+        "nothing in nothing",
+        "nothing by nothing",
+        "some are none too many",
+        "lengths that are lies",
+        "a result for each, in order",
+        "also of large items",
+        "each is done with",
+        "an iterator goes on",
+        "a thousand failures",
+        "no handle is lost",
+    ]);
 }
 
 #[test]
-fn numbers_at_their_ends() {
+fn numbers_at_their_ends_are_errors_or_mean_the_same_and_never_trap() {
     passes(
         "numbers",
         &[
@@ -397,21 +382,18 @@ fn numbers_at_their_ends() {
 
 /// A process waits for room in the arena for longer than it may compute.
 #[test]
-fn who_waits_for_room_in_the_arena() {
+fn a_wait_for_room_in_the_arena_takes_no_processor_time() {
     let mut command = run(guest("full_arena"));
     command.args(["--arena-size", "4MiB", "--cpu-time", "1s"]);
-    found(
-        finish(&mut command),
-        &[
-            "a large item",
-            "many small items",
-            "many large items",
-            "a large message",
-            "an input waits",
-            "a result waits",
-            "and is put when there is room",
-        ],
-    );
+    finish(&mut command).expect_code(0).expect_checks(&[
+        "a large item",
+        "many small items",
+        "many large items",
+        "a large message",
+        "an input waits",
+        "a result waits",
+        "and is put when there is room",
+    ]);
 }
 
 /// By a view, wasm of any kind reads, and no more: it is the host that knows what it is.
@@ -539,12 +521,13 @@ fn what_is_recorded_stays() {
 
 #[test]
 fn of_messages_that_cannot_be_decoded_nothing_stays() {
-    let ended = finish(run(guest("message_handles")).args(["--objects-max", "10"])).expect_code(0);
-    let done = ended.all("ok: ");
-    for point in ["BeforeAny", "BetweenTwo", "BehindAll", "Unclaimed"] {
-        assert!(done.contains(&&*format!("{point}: nothing stays")), "{ended}");
-    }
-    assert!(done.contains(&"what is right is received"), "{ended}");
+    finish(run(guest("message_handles")).args(["--objects-max", "10"])).expect_code(0).expect_checks(&[
+        "BeforeAny: nothing stays",
+        "BetweenTwo: nothing stays",
+        "BehindAll: nothing stays",
+        "Unclaimed: nothing stays",
+        "what is right is received",
+    ]);
 }
 
 /// Names go with who has them made, however that ends.
@@ -573,7 +556,7 @@ fn a_manager_of_shared_memory_takes_its_names_along() {
 }
 
 #[test]
-fn attacks_in_safe_code() {
+fn attacks_in_safe_code_reach_nothing_of_other_processes() {
     passes(
         "attacks",
         &[

@@ -63,7 +63,7 @@ fn kill_guest(run: &Run, number: Pid) {
 }
 
 #[test]
-fn the_embedder_is_killed() {
+fn a_killed_embedder_takes_all_processes_along() {
     for state in STATES {
         let run = crowd(state, 4);
         run.wait_for_line("ready");
@@ -73,7 +73,7 @@ fn the_embedder_is_killed() {
 }
 
 #[test]
-fn the_supervisor_is_killed() {
+fn a_killed_supervisor_takes_all_guests_along() {
     for state in STATES {
         let run = crowd(state, 4);
         run.wait_for_line("ready");
@@ -103,7 +103,7 @@ fn a_supervisor_that_cannot_go_on_says_why() {
 }
 
 #[test]
-fn the_main_guest_is_killed() {
+fn a_killed_main_guest_takes_all_others_along() {
     for state in STATES {
         let run = crowd(state, 4);
         run.wait_for_line("ready");
@@ -114,7 +114,7 @@ fn the_main_guest_is_killed() {
 
 /// The others are told, and go on.
 #[test]
-fn a_child_is_killed() {
+fn others_are_told_of_a_killed_child_and_go_on() {
     // Not in a storm: there the table is full of processes that nobody waits for.
     for state in STATES.into_iter().filter(|state| *state != "storm") {
         let run = crowd(state, 4);
@@ -127,7 +127,7 @@ fn a_child_is_killed() {
 
 /// A process that is killed while it stands by is nobody's child yet: the next to be spawned doesn't need it.
 #[test]
-fn who_stands_by_is_killed() {
+fn a_spawn_works_when_the_process_that_stands_by_was_killed() {
     let (run, mut stdin) = Run::start_with_stdin(&mut run_with("process_many", &["1", "spawn"]));
     run.wait_for_line("1 processes");
     for count in 2..20 {
@@ -143,7 +143,7 @@ fn who_stands_by_is_killed() {
 
 /// It may be at anything: about to be ready, claimed, or on its way to be somebody's child.
 #[test]
-fn who_stands_by_is_killed_in_a_storm_of_spawns() {
+fn a_storm_of_spawns_goes_on_when_processes_that_stand_by_are_killed() {
     // More would have none stand by for long.
     let run = crowd("spawn", 1);
     run.wait_for_line("ready");
@@ -174,7 +174,7 @@ fn stopped_processes_end_too() {
 }
 
 #[test]
-fn ctrl_c() {
+fn ctrl_c_ends_a_run_whatever_its_guests_do() {
     for state in ["sleep", "spin", "get", "fork", "storm"] {
         let run = crowd(state, 4);
         run.wait_for_line("ready");
@@ -186,7 +186,7 @@ fn ctrl_c() {
 }
 
 #[test]
-fn signals_to_the_embedder_only() {
+fn a_signal_to_the_embedder_alone_ends_the_run() {
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
         for state in ["sleep", "spin", "fork", "storm"] {
             let run = crowd(state, 4);
@@ -201,7 +201,7 @@ fn signals_to_the_embedder_only() {
 
 /// At any moment of a storm of forks, in which a process is always being born.
 #[test]
-fn kills_in_a_storm_of_forks() {
+fn kills_in_a_storm_of_forks_leave_no_process() {
     let mut random = Random::new();
     for round in 0..30 {
         let run = crowd(if round % 2 == 0 { "storm" } else { "fork" }, 6);
@@ -226,7 +226,7 @@ fn kills_in_a_storm_of_forks() {
 
 /// At any moment of the start: of the embedder, the supervisor, the first guests.
 #[test]
-fn kills_while_a_run_starts() {
+fn kills_while_a_run_starts_leave_no_process() {
     let mut random = Random::new();
     for _ in 0..40 {
         let run = crowd("fork", 4);

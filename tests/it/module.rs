@@ -95,7 +95,7 @@ fn text_and_binary_modules_load() {
 }
 
 #[test]
-fn files_that_are_something_else() {
+fn files_that_are_something_else_are_refused_by_name() {
     const ADVICE: &str = "wasm32-wasip1";
     refuses("empty.wasm", "", "the file is empty", ADVICE);
     refuses("true.wasm", b"\x7fELF\x02\x01\x01\0", "ELF", ADVICE);
@@ -108,7 +108,7 @@ fn files_that_are_something_else() {
 }
 
 #[test]
-fn truncated_modules() {
+fn truncated_modules_are_refused() {
     let whole = wat::parse_str(program("(func (drop (i32.const 1)))")).unwrap();
     for len in [1, 4, 7, whole.len() / 2, whole.len() - 1] {
         refuses("cut.wasm", whole.get(..len).unwrap(), "truncated", "");
@@ -116,7 +116,7 @@ fn truncated_modules() {
 }
 
 #[test]
-fn malformed_modules() {
+fn malformed_modules_are_refused_with_the_cause() {
     refuses("a.wat", "(module\n  (fun))", "line 2, column 4", "");
     refuses("a.wat", program("(func (result i32))"), "type mismatch", "");
     let mut garbled = wat::parse_str(NOTHING).unwrap();
@@ -125,7 +125,7 @@ fn malformed_modules() {
 }
 
 #[test]
-fn more_memories_than_a_process_has_addresses_for() {
+fn more_memories_than_a_process_has_addresses_for_are_refused() {
     let memories = |count| program(&"(memory 0)".repeat(count));
     refuses("a.wat", memories(8), "it has 9 memories", "a module may have 8");
     let bench = Bench::new();
@@ -134,7 +134,7 @@ fn more_memories_than_a_process_has_addresses_for() {
 }
 
 #[test]
-fn missing_exports() {
+fn modules_without_the_exports_of_a_program_are_refused() {
     refuses("a.wat", r#"(module (memory (export "memory") 1))"#, "does not export _start", "as a program");
     let takes = r#"(module (memory (export "memory") 1) (func (export "_start") (param i32)))"#;
     refuses("a.wat", takes, "_start is (i32) -> (), not () -> ()", "");
@@ -171,7 +171,7 @@ fn tasks_without_a_program_are_inspected_and_not_run() {
 }
 
 #[test]
-fn tasks_that_are_none() {
+fn tasks_that_are_none_are_refused() {
     let ty = "its export sandpool_task_other is (i32) -> i32, not (i32, i32) -> i32";
     let other = r#"(func (export "sandpool_task_other") (param i32) (result i32) (i32.const 0))"#;
     refuses("a.wat", with_task(other), ty, "");
@@ -187,7 +187,7 @@ fn tasks_that_are_none() {
 }
 
 #[test]
-fn a_task_without_an_sdk() {
+fn a_task_without_an_sdk_has_its_signature_and_summary() {
     let path = crate::support::repository().join("guest-sdk/abi/examples/upper.wat");
     let module = crate::support::load(path);
     let task = module.task("upper").unwrap();
@@ -261,7 +261,7 @@ fn names_in_a_module_cannot_steer_the_terminal() {
 }
 
 #[test]
-fn imports_of_the_wrong_type() {
+fn imports_of_the_wrong_type_are_refused_with_both_types() {
     let import = program(r#"(import "sandpool_process" "fork" (func (param i32) (result i32)))"#);
     let message = "sandpool_process.fork as (i32) -> i32, but it is (i32, i32, i32) -> i64";
     refuses("a.wat", import, message, "SDK");
@@ -270,7 +270,7 @@ fn imports_of_the_wrong_type() {
 }
 
 #[test]
-fn threads_and_foreign_memories() {
+fn threads_and_foreign_memories_are_refused() {
     let shared = r#"(module (memory (export "memory") 1 2 shared) (func (export "_start")))"#;
     refuses("a.wat", shared, "threads", "without threads");
     let imported = r#"(module (memory (import "env" "memory") 1) (export "memory" (memory 0)) (func (export "_start")))"#;
@@ -280,7 +280,7 @@ fn threads_and_foreign_memories() {
 }
 
 #[test]
-fn guests_of_another_abi_version() {
+fn guests_of_another_abi_version_are_refused() {
     let version =
         |bytes: &str| program(&format!(r#"(@custom "sandpool-abi" "{bytes}") (import "env" "x" (func))"#));
     refuses("old.wat", version("\\00\\00\\00\\00"), "was built for ABI version 0", "rebuild the guest");
@@ -292,7 +292,7 @@ fn guests_of_another_abi_version() {
 }
 
 #[test]
-fn files_that_cannot_be_read() {
+fn files_that_cannot_be_read_are_named_with_the_cause() {
     let bench = Bench::new();
     let (message, _) = refusal(&mut bench.sandpool(&["run", "nowhere.wasm"]), MODULE);
     assert_eq!(message, "cannot read nowhere.wasm: No such file or directory (os error 2)");
@@ -301,7 +301,7 @@ fn files_that_cannot_be_read() {
 }
 
 #[test]
-fn bad_command_lines() {
+fn bad_command_lines_are_refused_with_advice() {
     let bench = Bench::new();
     bench.file("nothing.wat", NOTHING);
     for (arguments, words, advice) in [
@@ -326,7 +326,7 @@ fn bad_command_lines() {
 }
 
 #[test]
-fn directories_that_cannot_be_granted() {
+fn directories_that_cannot_be_granted_are_refused() {
     let bench = Bench::new();
     bench.file("nothing.wat", NOTHING);
     let (message, hint) = refusal(&mut bench.sandpool(&["run", "--dir", "nowhere", "nothing.wat"]), GRANT);

@@ -1,5 +1,5 @@
-//! Guests that keep the supervisor as busy as they can, by calls that any guest may make. Whoever asks for their end gets it
-//! soon, whatever they do, also beside others who want the processors.
+//! Guests that keep the supervisor as busy as they can, by calls that any guest may make. Their end comes soon after somebody
+//! asks for it, whatever they do, also beside others who want the processors.
 
 use std::fs;
 use std::process::{Child, Command, Stdio};
@@ -36,7 +36,7 @@ fn soon() -> Duration {
 struct Crowd(Vec<Child>);
 
 impl Crowd {
-    fn of(count: usize) -> Self {
+    fn new(count: usize) -> Self {
         let busy = |_| Command::new("sh").args(["-c", "while :; do :; done"]).stdin(Stdio::null()).spawn();
         Self((0..count).map(busy).collect::<Result<_, _>>().unwrap())
     }
@@ -124,7 +124,7 @@ fn end_by(way: usize, signal: Signal) {
     each(way, &PLACES, |storm, place| {
         let run = Run::start(&mut storm.command(&home, place, &[]));
         run.wait_for_error_line("at it");
-        let crowd = Crowd::of(place.busy);
+        let crowd = Crowd::new(place.busy);
         let asked = Instant::now();
         assert!(procfs::kill(run.embedder(), signal, |pid| pid == run.embedder()));
         run.finish().expect_signal(signal);
@@ -154,7 +154,7 @@ fn a_storm_ends_at_a_limit_of_time() {
     each(3, &PLACES, |storm, place| {
         // So that it is compiled: the clock of a run begins after that.
         finish(&mut storm.command(&home, place, &["--run-wall-time", "1ms"])).expect_code(134);
-        let _crowd = Crowd::of(place.busy);
+        let _crowd = Crowd::new(place.busy);
         let begun = Instant::now();
         let ended = finish(&mut storm.command(&home, place, &["--run-wall-time", "3s"])).expect_code(134);
         assert!(ended.stderr.contains("limited: wall time of the run 3 s"), "{}: {ended}", storm.name);
@@ -169,7 +169,7 @@ const OWN: [Place; 2] = [PLACES[0], PLACES[2]];
 fn end_own(storm: &Storm, place: Place, supervisor: procfs::Pid, least: usize, end: impl FnOnce()) {
     let has_begun = procfs::eventually(|| procfs::children(supervisor).len() >= least);
     assert!(has_begun, "{}: it doesn't begin", storm.name);
-    let _crowd = Crowd::of(place.busy);
+    let _crowd = Crowd::new(place.busy);
     Random::new().pause(Duration::from_secs(2));
     let asked = Instant::now();
     end();

@@ -118,6 +118,16 @@ impl Ended {
         self
     }
 
+    /// Fails unless the guest made these checks, among others, each with success: it printed `ok: CHECK` for each.
+    #[track_caller]
+    pub(crate) fn expect_checks(self, checks: &[&str]) -> Self {
+        let made = self.all("ok: ");
+        for check in checks {
+            assert!(made.contains(check), "no {check:?}\n{self}");
+        }
+        self
+    }
+
     /// The names in lines such as `done: NAME`.
     pub(crate) fn all(&self, start: &str) -> Vec<&str> {
         self.stdout.lines().filter_map(|line| line.strip_prefix(start)).collect()

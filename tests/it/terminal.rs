@@ -50,7 +50,7 @@ fn module(name: &str, text: &str) -> (TempDir, PathBuf) {
 const SHOWN: &str = r"x\u{1b}[31m\u{1b}]0;t\u{7}\u{7f}\u{9b}2J\u{202e}\u{2066}\u{200f}\u{61c}\u{2028}\u{2029}\u{200b}\u{feff}\r\nerror: forged";
 
 #[test]
-fn names_of_processes() {
+fn names_of_processes_cannot_steer_a_terminal() {
     let ended = finish(run(case("name")).arg("--summary"));
     says(
         &ended,
@@ -91,7 +91,7 @@ fn names_of_processes() {
 
 /// A module's imports and exports, the description of its tasks, and its custom sections.
 #[test]
-fn what_a_module_says_of_itself() {
+fn the_text_in_a_module_cannot_steer_a_terminal() {
     let evil = in_wat(EVIL);
     let wat = format!(
         r#"(module
@@ -127,7 +127,7 @@ fn what_a_module_says_of_itself() {
 }
 
 #[test]
-fn names_of_files() {
+fn names_of_files_cannot_steer_a_terminal() {
     // All but the end of a name, of which there can be one.
     let name = format!("{}.wat", EVIL.replace('\0', ""));
     let (folder, path) = module(&name, "(modul");
@@ -154,7 +154,7 @@ fn names_of_files() {
 
 /// Each failure of a map, on stderr and in records.
 #[test]
-fn errors_of_tasks() {
+fn errors_of_tasks_cannot_steer_a_terminal() {
     for (name, said, shown) in [
         ("esc", "bad \u{1b}]0;owned\u{7}\u{202e}rtl", r"bad \u{1b}]0;owned\u{7}\u{202e}rtl"),
         ("c1", "bad \u{9b}31mRED\u{7f}\u{202e}rtl", r"bad \u{9b}31mRED\u{7f}\u{202e}rtl"),

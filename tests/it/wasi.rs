@@ -38,7 +38,7 @@ fn nothing_of_the_hosts_environment_is_granted_by_itself() {
 }
 
 #[test]
-fn clocks_and_sleep() {
+fn sleep_takes_its_time_by_both_clocks_in_each_process() {
     let ended = finish(&mut run(guest("wasi_sleep"))).expect_code(0);
     assert_eq!(
         ended.all("ok: ").iter().filter(|what| **what == "by the monotonic clock").count(),
@@ -59,7 +59,7 @@ fn siblings_get_different_random_bytes_and_hash_seeds() {
 }
 
 #[test]
-fn directories_as_they_were_granted() {
+fn directories_are_there_as_they_were_granted() {
     let (ro, rw) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     fs::write(ro.path().join("input.txt"), "from the host\n").unwrap();
     let mut command = run(guest("wasi_files"));
@@ -85,7 +85,7 @@ fn directories_as_they_were_granted() {
 }
 
 #[test]
-fn no_directory_without_a_grant() {
+fn no_directory_is_there_without_a_grant() {
     let ended = finish(&mut run(guest("wasi_files"))).expect_code(1);
     assert!(ended.stderr.starts_with("error: "), "{ended}");
 }

@@ -1,4 +1,4 @@
-// What the machine itself takes for the work of `sandpool bench`: bare system calls and instructions, without a sandbox.
+// The cost of the work of `sandpool bench` on the machine itself: bare system calls and instructions, without a sandbox.
 //
 // `floor KEY [--quick]` prints one figure in the key's unit, after a warm-up that doesn't count.
 

@@ -1,4 +1,4 @@
-"""Measurements in turns: what several programs take for the same work, on the same machine, at the same time.
+"""Measurements in turns: the cost of the same work in several programs, on the same machine, at the same time.
 
 A program is measured once, then the next one, then all of them again: so a machine that slows down does so for all.
 """
@@ -13,7 +13,7 @@ import sys
 
 
 class Failure(Exception):
-    """What went wrong, and what to do about it."""
+    """A failure, and a hint at what to do about it."""
 
     def __init__(self, what, hint=None):
         super().__init__(what)
@@ -21,7 +21,7 @@ class Failure(Exception):
 
 
 def output(command, **options):
-    """What a command prints to stdout. Its stderr goes to ours."""
+    """Returns the stdout of a command. Its stderr goes to ours."""
     try:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, **options)
     except OSError as error:
@@ -77,13 +77,13 @@ def in_turns(contestants, keys, rounds):
 
 
 def tell(line):
-    """What is being done, for somebody at a terminal."""
+    """Tells somebody at a terminal what is being done."""
     if sys.stderr.isatty():
         print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
 
 
 def cost(unit, figure):
-    """What is the better the less it is: of a bandwidth, the time."""
+    """Returns a figure that is the better the less it is: of a bandwidth, the time."""
     return 1 / figure if unit == "GB/s" else figure
 
 

@@ -6,8 +6,8 @@
 //! ```
 //!
 //! If the first argument is `native`, the guest process isn't to run the module, but the action that the second one
-//! names; if it is the first line of the module, nor is the compiler to compile it. What ends the guest is what ends this
-//! program: `sandpool run` does the same.
+//! names; if it is the first line of the module, nor is the compiler to compile it. This program ends as the guest
+//! ends: `sandpool run` does the same.
 
 #![allow(clippy::print_stderr, reason = "it says what it can't do")]
 

@@ -79,8 +79,8 @@ pub enum Error {
     /// Anything else that the host reported.
     Host(Errno),
     /// The error of an operation that has an error of its own, such as [`PutError`](crate::queue::PutError), or of another
-    /// crate. `?` makes it of each error of this crate, and of [`std::io::Error`]; [`other`](Self::other) makes it of all
-    /// others, and `downcast_ref` returns what it was.
+    /// crate. `?` makes it of each error of this crate, of [`std::io::Error`], and of the errors of numbers and UTF-8 in `std`;
+    /// [`other`](Self::other) makes it of all others, and `downcast_ref` returns what it was.
     Other(Box<dyn std::error::Error + Send + Sync>),
 }
 
@@ -96,7 +96,14 @@ macro_rules! into_error {
 }
 pub(crate) use into_error;
 
-into_error!(std::io::Error);
+into_error!(
+    std::io::Error,
+    std::num::ParseFloatError,
+    std::num::ParseIntError,
+    std::num::TryFromIntError,
+    std::str::Utf8Error,
+    std::string::FromUtf8Error,
+);
 
 impl From<Errno> for Error {
     fn from(errno: Errno) -> Self {
@@ -120,14 +127,17 @@ impl From<Errno> for Error {
 }
 
 impl Error {
-    /// Wraps an error of another crate, as [`std::io::Error::other`] does.
+    /// Wraps an error of another crate, or a text, as [`std::io::Error::other`] does.
     ///
     /// ```no_run
     /// use sandpool_guest::{Error, Queue};
     /// use sandpool_guest::queue::PutError;
     ///
     /// fn puts(queue: &Queue<u32>, number: &str) -> Result<(), Error> {
-    ///     queue.put(&number.parse().map_err(Error::other)?)?;
+    ///     if number.is_empty() {
+    ///         return Err(Error::other("there is no number"));
+    ///     }
+    ///     queue.put(&number.parse()?)?;
     ///     Ok(())
     /// }
     ///
@@ -313,6 +323,25 @@ mod tests {
         );
         let code = converted::<std::io::Error>(std::io::Error::from_raw_os_error(8)).raw_os_error();
         assert_eq!(code, Some(8));
+    }
+
+    #[test]
+    fn an_error_of_a_number_or_a_text_is_kept_whole() {
+        use std::num::{IntErrorKind, ParseFloatError, ParseIntError, TryFromIntError};
+
+        fn number<N: TryFrom<u64, Error = TryFromIntError>>(text: &str) -> Result<N, Error> {
+            Ok(text.parse::<u64>()?.try_into()?)
+        }
+        assert!(matches!(number::<u8>("255"), Ok(255)));
+        let missing = converted::<ParseIntError>(number::<u8>("").unwrap_err());
+        assert_eq!(*missing.kind(), IntErrorKind::Empty);
+        converted::<TryFromIntError>(number::<u8>("256").unwrap_err());
+        converted::<ParseFloatError>("one".parse::<f64>().unwrap_err());
+        let bytes = b"a\xff".to_vec();
+        let valid = std::str::from_utf8(&bytes).map_err(Error::from).unwrap_err();
+        assert_eq!(converted::<std::str::Utf8Error>(valid).valid_up_to(), 1);
+        let owned = converted::<std::string::FromUtf8Error>(String::from_utf8(bytes).unwrap_err());
+        assert_eq!(owned.into_bytes(), b"a\xff");
     }
 
     #[test]

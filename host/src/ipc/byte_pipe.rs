@@ -395,20 +395,9 @@ pub(crate) fn look(participant: &Participant, end: &ByteEndState) -> Result<Read
 mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is how a test fails")]
 
-    use std::sync::Arc;
-
     use super::*;
-    use crate::ipc::arena::{Arena, Geometry, Patience};
     use crate::ipc::object::{count_live, resolve};
-
-    fn participant(objects_max: u32) -> Participant {
-        let geometry = Geometry { processes_max: 2, objects_max, heap_pages: 64 };
-        Participant {
-            arena: Arc::new(Arena::create(geometry).unwrap().1),
-            index: 0,
-            patience: Patience::Brief,
-        }
-    }
+    use crate::ipc::tests::common::participant;
 
     #[test]
     fn there_are_both_ends_or_none() {

@@ -96,7 +96,7 @@ pub(crate) struct Chores {
 
 impl Chores {
     pub(crate) fn new() -> Self {
-        Self { sweep: Sweep::of_released(), unwanted: Vec::new(), is_read: false }
+        Self { sweep: Sweep::from_released(), unwanted: Vec::new(), is_read: false }
     }
 
     /// Gives an object back, now or later.

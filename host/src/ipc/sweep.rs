@@ -73,7 +73,7 @@ impl Sweep {
     }
 
     /// Destroys what nobody holds any more of the objects that are [added](Self::add) to the sweep.
-    pub(crate) fn of_released() -> Self {
+    pub(crate) fn from_released() -> Self {
         Self::new(0, Stage::Swept)
     }
 

@@ -471,7 +471,7 @@ static void passes(int argc, char **argv) {
     CHECK(sandpool_descriptor_open((uint64_t)lock) == -SANDPOOL_ERRNO_BADF);
 }
 
-// Whatever a guest passes, it gets an errno, and nothing is read or written.
+// A guest gets an errno for whatever it passes, and nothing is read or written.
 static void wild(void) {
     int fds[2];
     make(fds);

@@ -6,7 +6,7 @@ use super::{IMPORTS, MODULE, TRAPPED, ends, program, runs};
 
 /// Each of these ends with 7 if the proposal does what it should.
 #[test]
-fn proposals_of_webassembly() {
+fn proposals_that_modules_may_use_do_what_they_should() {
     let exceptions = (
         "(tag $number (param i32)) (func $throws (param i32) (throw $number (local.get 0)))
          (func $nested (param i32) (result i32)
@@ -162,7 +162,7 @@ fn traps_of_collected_objects_have_their_names() {
 
 /// An exception crosses a fork: the child throws to where its parent catches as well.
 #[test]
-fn exceptions_after_a_fork() {
+fn an_exception_crosses_a_fork() {
     let text = program(
         "(tag $child) (tag $parent (param i64))
          (func $forks (local $id i64)

@@ -1,4 +1,4 @@
-//! What a source says, read as text: without comments, strings and tests, the paths that it has and the names that it gives.
+//! A source file, read as text: without comments, strings and tests, the paths that the file has and the names that it gives.
 
 use std::collections::BTreeMap;
 

@@ -4,15 +4,13 @@
 //! ever sees money that has left one account and not yet reached the other. Meanwhile an auditor adds everything up,
 //! again and again.
 
-use sandpool_guest::{Array, Process, RawValue, Value};
-
-type Failure = Box<dyn std::error::Error>;
+use sandpool_guest::{Array, Error, Process, RawValue, Value};
 
 /// The initial balance of each account.
 const BALANCE: i64 = 1000;
 
 #[sandpool_guest::main]
-fn main() -> Result<(), Failure> {
+fn main() -> Result<(), Error> {
     let tellers = argument(1, "TELLERS", 4)?;
     let transfers = argument(2, "TRANSFERS", 100_000)?;
     let accounts = Array::from_slice(&vec![BALANCE; argument(3, "ACCOUNTS", 100)?])?;
@@ -24,7 +22,7 @@ fn main() -> Result<(), Failure> {
         .map(|teller| {
             let (accounts, refused) = (&accounts, &refused);
             let process = Process::builder().name(format!("teller-{teller}")).daemon();
-            process.fork(move || -> Result<(), Failure> {
+            process.fork(move || -> Result<(), Error> {
                 let mut dice = Dice(teller as u64);
                 let mut too_poor = 0;
                 for _ in 0..transfers {
@@ -38,12 +36,12 @@ fn main() -> Result<(), Failure> {
             })
         })
         .collect::<Result<Vec<_>, _>>()?;
-    let auditor = Process::builder().name("auditor").daemon().fork(|| -> Result<(), Failure> {
+    let auditor = Process::builder().name("auditor").daemon().fork(|| -> Result<(), Error> {
         let mut audits = 0;
         while closed.get()? == 0 {
             let found = accounts.update(|accounts| accounts.iter().sum::<i64>())?;
             if found != total {
-                return Err(format!("there is {found} instead of {total}").into());
+                return Err(Error::other(format!("there is {found} instead of {total}")));
             }
             audits += 1;
         }
@@ -63,7 +61,7 @@ fn main() -> Result<(), Failure> {
     }
     let sum: i64 = balances.iter().sum();
     println!("all together have {sum}, as before: {}", if sum == total { "yes" } else { "no" });
-    if sum == total { Ok(()) } else { Err("money was lost or made".into()) }
+    if sum == total { Ok(()) } else { Err(Error::other("money was lost or made")) }
 }
 
 /// Moves an amount, unless the account has less.
@@ -90,18 +88,18 @@ impl Dice {
     }
 }
 
-fn succeed(process: &Process) -> Result<(), Failure> {
+fn succeed(process: &Process) -> Result<(), Error> {
     let status = process.join()?;
-    if status.success() { Ok(()) } else { Err(format!("{} failed: {status}", process.name()).into()) }
+    if status.success() { Ok(()) } else { Err(Error::other(format!("{} failed: {status}", process.name()))) }
 }
 
 /// A positive number from the command line.
-fn argument(index: usize, name: &str, default: usize) -> Result<usize, Failure> {
+fn argument(index: usize, name: &str, default: usize) -> Result<usize, Error> {
     match std::env::args().nth(index) {
         None => Ok(default),
         Some(text) => match text.parse() {
             Ok(number) if number > 0 => Ok(number),
-            _ => Err(format!("{name} is a number from 1 on, not {text}").into()),
+            _ => Err(Error::other(format!("{name} is a number from 1 on, not {text}"))),
         },
     }
 }

@@ -3,29 +3,27 @@
 //! Producers cut the numbers below LIMIT into ranges and put the ranges into a `JoinableQueue`; consumers take them,
 //! count the primes in each, and report that it is done. When the queue is joined, nothing is left to do.
 
-use sandpool_guest::{JoinableQueue, Process, RawArray, RawValue};
-
-type Failure = Box<dyn std::error::Error>;
+use sandpool_guest::{Error, JoinableQueue, Process, RawArray, RawValue};
 
 /// The number of numbers in one job.
 const JOB: u64 = 10_000;
 
 #[sandpool_guest::main]
-fn main() -> Result<(), Failure> {
+fn main() -> Result<(), Error> {
     let limit = argument(1, "LIMIT", 2_000_000)?;
     let producers = argument(2, "PRODUCERS", 2)?;
     let consumers = argument(3, "CONSUMERS", 4)?;
 
     // Bounded, so that producers are never far ahead.
-    let jobs = JoinableQueue::<(u64, u64)>::bounded(16)?;
-    let primes = RawValue::<u64>::new(0)?;
+    let jobs = JoinableQueue::bounded(16)?;
+    let primes = RawValue::new(0_u64)?;
     let jobs_of = RawArray::<u64>::new(usize::try_from(consumers)?)?;
 
     let producing = (0..producers)
         .map(|producer| {
             let jobs = &jobs;
             Process::builder().name(format!("producer-{}", producer + 1)).daemon().fork(
-                move || -> Result<(), Failure> {
+                move || -> Result<(), Error> {
                     let starts = (producer * JOB..limit).step_by(usize::try_from(producers * JOB)?);
                     for start in starts {
                         jobs.put(&(start, (start + JOB).min(limit)))?;
@@ -39,7 +37,7 @@ fn main() -> Result<(), Failure> {
         .map(|consumer| {
             let (jobs, primes, jobs_of) = (&jobs, &primes, &jobs_of);
             Process::builder().name(format!("consumer-{}", consumer + 1)).daemon().fork(
-                move || -> Result<(), Failure> {
+                move || -> Result<(), Error> {
                     for job in jobs {
                         let (start, end) = job?;
                         let found = (start..end).filter(|number| is_prime(*number)).count();
@@ -71,23 +69,23 @@ fn is_prime(number: u64) -> bool {
 }
 
 /// Waits until all processes have ended, and fails unless each succeeded.
-fn succeed(processes: &[Process]) -> Result<(), Failure> {
+fn succeed(processes: &[Process]) -> Result<(), Error> {
     for process in processes {
         let status = process.join()?;
         if !status.success() {
-            return Err(format!("{} failed: {status}", process.name()).into());
+            return Err(Error::other(format!("{} failed: {status}", process.name())));
         }
     }
     Ok(())
 }
 
 /// A positive number from the command line.
-fn argument(index: usize, name: &str, default: u64) -> Result<u64, Failure> {
+fn argument(index: usize, name: &str, default: u64) -> Result<u64, Error> {
     match std::env::args().nth(index) {
         None => Ok(default),
         Some(text) => match text.parse() {
             Ok(number) if number > 0 => Ok(number),
-            _ => Err(format!("{name} is a number from 1 on, not {text}").into()),
+            _ => Err(Error::other(format!("{name} is a number from 1 on, not {text}"))),
         },
     }
 }

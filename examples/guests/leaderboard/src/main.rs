@@ -1,9 +1,7 @@
 //! `leaderboard [PLAYERS [GAMES]]`: players who are processes of their own play games, and keep one leaderboard.
 
-use sandpool_guest::{Dict, List, Manager, Process};
+use sandpool_guest::{Dict, Error, List, Manager, Process};
 use serde::{Deserialize, Serialize};
-
-type Failure = Box<dyn std::error::Error>;
 
 /// The row of a player on the leaderboard.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -46,7 +44,7 @@ fn play(
     dealer: &DealerProxy,
     scores: &Dict<String, Score>,
     leaders: &List<String>,
-) -> Result<(), Failure> {
+) -> Result<(), Error> {
     for _ in 0..games {
         let points = dealer.deal()?;
         // One step: no other player's change falls in between.
@@ -62,7 +60,7 @@ fn play(
 }
 
 #[sandpool_guest::main]
-fn main() -> Result<(), Failure> {
+fn main() -> Result<(), Error> {
     let mut arguments = std::env::args().skip(1).map(|argument| argument.parse::<u64>());
     let players = arguments.next().transpose()?.unwrap_or(4);
     let games = arguments.next().transpose()?.unwrap_or(1000);

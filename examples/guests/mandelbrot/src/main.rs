@@ -7,29 +7,28 @@
 use std::fs::File;
 use std::io::BufWriter;
 
-use sandpool_guest::{Process, RawArray, RawValue, cpu_count};
-
-type Failure = Box<dyn std::error::Error>;
+use sandpool_guest::{Error, Process, RawArray, RawValue, cpu_count};
 
 const ITERATIONS: u32 = 500;
 /// Red, green, blue.
 const CHANNELS: usize = 3;
 
 #[sandpool_guest::main]
-fn main() -> Result<(), Failure> {
-    let path = std::env::args().nth(1).ok_or("usage: mandelbrot FILE [PROCESSES] [WIDTH]")?;
+fn main() -> Result<(), Error> {
+    let path =
+        std::env::args().nth(1).ok_or_else(|| Error::other("usage: mandelbrot FILE [PROCESSES] [WIDTH]"))?;
     let processes = argument(2, "PROCESSES", cpu_count().max(2))?;
     let width = argument(3, "WIDTH", 1200)?;
     let height = (width * 2 / 3).max(1);
     // Before the work, so that a directory that wasn't granted is found out early.
-    let file = File::create(&path).map_err(|error| format!("cannot write {path}: {error}"))?;
+    let file = File::create(&path).map_err(|error| Error::other(format!("cannot write {path}: {error}")))?;
 
-    let image = RawArray::<u8>::new(width * height * CHANNELS)?;
-    let next_row = RawValue::<u64>::new(0)?;
+    let image = RawArray::new(width * height * CHANNELS)?;
+    let next_row = RawValue::new(0_u64)?;
     let workers = (1..=processes)
         .map(|number| {
             let worker = Process::builder().name(format!("painter-{number}")).daemon();
-            worker.fork(|| -> Result<(), Failure> {
+            worker.fork(|| -> Result<(), Error> {
                 let mut row = vec![0; width * CHANNELS];
                 loop {
                     let y = usize::try_from(next_row.atomic().fetch_add(1))?;
@@ -49,20 +48,25 @@ fn main() -> Result<(), Failure> {
     for worker in &workers {
         let status = worker.join()?;
         if !status.success() {
-            return Err(format!("{} failed: {status}", worker.name()).into());
+            return Err(Error::other(format!("{} failed: {status}", worker.name())));
         }
     }
 
+    let size = (u32::try_from(width)?, u32::try_from(height)?);
     // Shared memory can't be passed to the host directly: this is a copy.
-    let pixels = image.to_vec()?;
-    let mut png = png::Encoder::new(BufWriter::new(file), u32::try_from(width)?, u32::try_from(height)?);
+    write(file, size, &image.to_vec()?).map_err(Error::other)?;
+    println!("{width} x {height} pixels by {processes} processes: {path}");
+    Ok(())
+}
+
+/// Writes an image of this width and height as PNG.
+fn write(file: File, (width, height): (u32, u32), pixels: &[u8]) -> Result<(), png::EncodingError> {
+    let mut png = png::Encoder::new(BufWriter::new(file), width, height);
     png.set_color(png::ColorType::Rgb);
     png.set_depth(png::BitDepth::Eight);
     let mut writer = png.write_header()?;
-    writer.write_image_data(&pixels)?;
-    writer.finish()?;
-    println!("{width} x {height} pixels by {processes} processes: {path}");
-    Ok(())
+    writer.write_image_data(pixels)?;
+    writer.finish()
 }
 
 /// Returns the number of iterations after which the point is far away, with a fraction so that colours have no steps;
@@ -87,12 +91,12 @@ fn colour(escape: Option<f64>) -> [u8; CHANNELS] {
 }
 
 /// A positive number from the command line.
-fn argument(index: usize, name: &str, default: usize) -> Result<usize, Failure> {
+fn argument(index: usize, name: &str, default: usize) -> Result<usize, Error> {
     match std::env::args().nth(index) {
         None => Ok(default),
         Some(text) => match text.parse() {
             Ok(number) if number > 0 => Ok(number),
-            _ => Err(format!("{name} is a number from 1 on, not {text}").into()),
+            _ => Err(Error::other(format!("{name} is a number from 1 on, not {text}"))),
         },
     }
 }

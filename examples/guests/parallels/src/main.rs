@@ -6,9 +6,7 @@
 use std::cell::OnceCell;
 use std::collections::HashMap;
 
-use sandpool_guest::{Pool, cpu_count};
-
-type Failure = Box<dyn std::error::Error>;
+use sandpool_guest::{Error, Pool, cpu_count};
 
 /// The number of pairs that are printed.
 const SHOWN: usize = 8;
@@ -26,9 +24,9 @@ struct Chapter {
 }
 
 #[sandpool_guest::main]
-fn main() -> Result<(), Failure> {
+fn main() -> Result<(), Error> {
     let mut arguments = std::env::args().skip(1);
-    let path = arguments.next().ok_or("usage: parallels FILE [PROCESSES]")?;
+    let path = arguments.next().ok_or_else(|| Error::other("usage: parallels FILE [PROCESSES]"))?;
     let processes = arguments.next().map_or(Ok(cpu_count()), |text| text.parse())?;
 
     let count = titles(&std::fs::read_to_string(&path)?).count();

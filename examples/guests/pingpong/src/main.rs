@@ -3,17 +3,15 @@
 use std::time::Instant;
 
 use sandpool_guest::pipe::RecvError;
-use sandpool_guest::{Pipe, Process};
-
-type Failure = Box<dyn std::error::Error>;
+use sandpool_guest::{Error, Pipe, Process};
 
 #[sandpool_guest::main]
-fn main() -> Result<(), Failure> {
+fn main() -> Result<(), Error> {
     let rounds = argument(1, "ROUNDS", 100_000)?;
     let bytes = argument(2, "BYTES", 8)?;
 
     let (here, there) = Pipe::duplex()?;
-    let player = Process::builder().name("pong").fork(|| -> Result<(), Failure> {
+    let player = Process::builder().name("pong").fork(|| -> Result<(), Error> {
         let mut ball = vec![0; bytes];
         loop {
             match there.recv_bytes_into(&mut ball) {
@@ -32,14 +30,14 @@ fn main() -> Result<(), Failure> {
     for round in 0..rounds {
         here.send_bytes(&ball)?;
         if here.recv_bytes_into(&mut ball)? != bytes {
-            return Err(format!("the ball of round {round} came back damaged").into());
+            return Err(Error::other(format!("the ball of round {round} came back damaged")));
         }
     }
     let elapsed = begin.elapsed().as_secs_f64();
     here.close();
     let status = player.join()?;
     if !status.success() {
-        return Err(format!("{} failed: {status}", player.name()).into());
+        return Err(Error::other(format!("{} failed: {status}", player.name())));
     }
     println!("{:.0} round trips per second", rounds as f64 / elapsed);
     println!("{rounds} rounds with {bytes} bytes each way, {:.2} µs each", elapsed * 1e6 / rounds as f64);
@@ -47,12 +45,12 @@ fn main() -> Result<(), Failure> {
 }
 
 /// A positive number from the command line.
-fn argument(index: usize, name: &str, default: usize) -> Result<usize, Failure> {
+fn argument(index: usize, name: &str, default: usize) -> Result<usize, Error> {
     match std::env::args().nth(index) {
         None => Ok(default),
         Some(text) => match text.parse() {
             Ok(number) if number > 0 => Ok(number),
-            _ => Err(format!("{name} is a number from 1 on, not {text}").into()),
+            _ => Err(Error::other(format!("{name} is a number from 1 on, not {text}"))),
         },
     }
 }

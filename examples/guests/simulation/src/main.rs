@@ -8,21 +8,21 @@
 
 mod rod;
 
-use sandpool_guest::{Barrier, Process, Queue, cpu_count, wait};
-
-type Failure = Box<dyn std::error::Error>;
+use sandpool_guest::{Barrier, Error, Process, Queue, cpu_count, wait};
 
 /// How many lines are printed after the first.
 const LINES: u64 = 12;
 
 #[sandpool_guest::main]
-fn main() -> Result<(), Failure> {
+fn main() -> Result<(), Error> {
     let mut arguments = std::env::args().skip(1);
     let mut number = |what: &str, default: u64| match arguments.next() {
         None => Ok(default),
         Some(text) => match text.parse() {
             Ok(number) if number > 0 => Ok(number),
-            _ => Err(format!("usage: simulation [PROCESSES] [CELLS] [STEPS]: {what} is a number from 1 on")),
+            _ => Err(Error::other(format!(
+                "usage: simulation [PROCESSES] [CELLS] [STEPS]: {what} is a number from 1 on"
+            ))),
         },
     };
     let processes = usize::try_from(number("PROCESSES", cpu_count().max(2) as u64)?)?;
@@ -48,13 +48,13 @@ fn main() -> Result<(), Failure> {
 
 /// Waits until all workers have ended. A worker that fails never comes to the barrier again, so the others wait in
 /// vain.
-fn supervise(mut workers: Vec<Process>) -> Result<(), Failure> {
+fn supervise(mut workers: Vec<Process>) -> Result<(), Error> {
     while !workers.is_empty() {
         let sentinels: Vec<_> = workers.iter().map(Process::sentinel).collect();
         wait(&sentinels, None)?;
         for worker in &workers {
             if let Some(status) = worker.exit_status().filter(|status| !status.success()) {
-                return Err(format!("{} failed: {status}", worker.name()).into());
+                return Err(Error::other(format!("{} failed: {status}", worker.name())));
             }
         }
         workers.retain(|worker| worker.exit_status().is_none());
@@ -79,18 +79,18 @@ struct Border {
 }
 
 impl World {
-    fn new(strips: usize, steps: u64) -> Result<Self, Failure> {
+    fn new(strips: usize, steps: u64) -> Result<Self, Error> {
         let border = |_| Ok(Border { rightwards: Queue::new()?, leftwards: Queue::new()? });
         Ok(Self {
             steps,
             barrier: Barrier::new(strips)?,
-            borders: (1..strips).map(border).collect::<Result<_, sandpool_guest::Error>>()?,
+            borders: (1..strips).map(border).collect::<Result<_, Error>>()?,
             states: Queue::new()?,
         })
     }
 
     /// Simulates one strip until the end.
-    fn simulate(&self, number: usize, mut strip: Vec<i64>) -> Result<(), Failure> {
+    fn simulate(&self, number: usize, mut strip: Vec<i64>) -> Result<(), Error> {
         let left = number.checked_sub(1).and_then(|border| self.borders.get(border));
         let right = self.borders.get(number);
         for step in 1..=self.steps {
@@ -115,7 +115,7 @@ impl World {
     }
 
     /// Prints a line. All strips are there, because all have arrived at the barrier.
-    fn report(&self, step: u64) -> Result<(), Failure> {
+    fn report(&self, step: u64) -> Result<(), Error> {
         let mut strips =
             (0..=self.borders.len()).map(|_| self.states.try_get()).collect::<Result<Vec<_>, _>>()?;
         strips.sort_unstable_by_key(|(number, _)| *number);

@@ -13,10 +13,9 @@ use std::time::Duration;
 
 use progress::Progress;
 use sandpool_guest::queue::{GetError, PutError};
-use sandpool_guest::{Process, Queue, cpu_count};
+use sandpool_guest::{Error, Process, Queue, cpu_count};
 
 type Counts = HashMap<String, u64>;
-type Failure = Box<dyn std::error::Error>;
 
 /// The approximate length of a piece: there are many more pieces than workers, so that all are busy to the end.
 const PIECE: usize = 64 * 1024;
@@ -25,15 +24,15 @@ const PIECE: usize = 64 * 1024;
 const PATIENCE: Duration = Duration::from_millis(200);
 
 #[sandpool_guest::main]
-fn main() -> Result<(), Failure> {
+fn main() -> Result<(), Error> {
     let mut arguments = std::env::args().skip(1);
-    let path = arguments.next().ok_or("usage: wordcount FILE [PROCESSES]")?;
+    let path = arguments.next().ok_or_else(|| Error::other("usage: wordcount FILE [PROCESSES]"))?;
     let workers = match arguments.next() {
         Some(number) => number.parse().ok().filter(|number| *number > 0),
         None => Some(cpu_count().max(2)),
     };
-    let workers: usize = workers.ok_or("PROCESSES is a number from 1 on")?;
-    let text = std::fs::read(&path).map_err(|error| format!("cannot read {path}: {error}"))?;
+    let workers: usize = workers.ok_or_else(|| Error::other("PROCESSES is a number from 1 on"))?;
+    let text = std::fs::read(&path).map_err(|error| Error::other(format!("cannot read {path}: {error}")))?;
 
     let counts = count_with(workers, &text)?;
 
@@ -49,16 +48,16 @@ fn main() -> Result<(), Failure> {
 }
 
 /// Counts the words of `text` with this number of processes.
-fn count_with(workers: usize, text: &[u8]) -> Result<Counts, Failure> {
+fn count_with(workers: usize, text: &[u8]) -> Result<Counts, Error> {
     // Bounded, so that the main process is never far ahead and its progress is that of the workers.
     let pieces = Queue::<Vec<u8>>::bounded(workers * 2)?;
-    let results = Queue::<Counts>::new()?;
+    let results = Queue::new()?;
 
     let workers = (1..=workers)
         .map(|number| {
             // Daemonic, so that they end with the main process should it fail half-way.
             let worker = Process::builder().name(format!("counter-{number}")).daemon();
-            worker.fork(|| -> Result<(), Failure> {
+            worker.fork(|| -> Result<(), Error> {
                 for piece in &pieces {
                     results.put(&count(&piece?))?;
                 }
@@ -109,10 +108,10 @@ fn count_with(workers: usize, text: &[u8]) -> Result<Counts, Failure> {
 }
 
 /// Fails if a worker has failed, because its piece is lost: better no result than a wrong one.
-fn check(workers: &[Process]) -> Result<(), Failure> {
+fn check(workers: &[Process]) -> Result<(), Error> {
     for worker in workers {
         if let Some(status) = worker.exit_status().filter(|status| !status.success()) {
-            return Err(format!("{} failed: {status}", worker.name()).into());
+            return Err(Error::other(format!("{} failed: {status}", worker.name())));
         }
     }
     Ok(())

@@ -233,7 +233,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn variables() {
+    fn a_variable_without_a_value_is_taken_from_the_environment() {
         assert_eq!(variable("A=1=2").unwrap(), ("A".to_owned(), "1=2".to_owned()));
         assert_eq!(variable("A=").unwrap(), ("A".to_owned(), String::new()));
         assert_eq!(variable("PATH").unwrap().1, std::env::var("PATH").unwrap());

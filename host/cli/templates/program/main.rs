@@ -1,18 +1,16 @@
 //! Two processes compute squares. The main process gives them the numbers, and adds the squares up.
 
-use sandpool_guest::{Process, Queue};
-
-type Failure = Box<dyn std::error::Error>;
+use sandpool_guest::{Error, Process, Queue};
 
 #[sandpool_guest::main]
-fn main() -> Result<(), Failure> {
+fn main() -> Result<(), Error> {
     let numbers = Queue::<u64>::new()?;
     let squares = Queue::<u64>::new()?;
 
     // Each process has a sandbox of its own, and a copy of the memory. All share the queues.
     let workers = (0..2)
         .map(|_| {
-            Process::fork(|| -> Result<(), Failure> {
+            Process::fork(|| -> Result<(), Error> {
                 for number in &numbers {
                     let number = number?;
                     squares.put(&(number * number))?;

@@ -1,14 +1,22 @@
-//! Ways to an object, and to an item, that the tests of models and deaths share.
+//! Participants, and ways to an object and to an item, which several tests of the arena share.
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
-use crate::ipc::arena::Participant;
+use std::sync::Arc;
+
+use crate::ipc::arena::{Arena, Geometry, Participant, Patience};
 use crate::ipc::heap;
 use crate::ipc::kind::Listed;
 use crate::ipc::object::{self, Handle, Object};
 use crate::ipc::process_table::Register;
 use crate::ipc::queue::{Port, Taken};
 use crate::ipc::waiting::Waiting;
+
+/// The first of two participants of a new arena that has room for this number of objects.
+pub(in crate::ipc) fn participant(objects_max: u32) -> Participant {
+    let geometry = Geometry { processes_max: 2, objects_max, heap_pages: 64 };
+    Participant { arena: Arc::new(Arena::create(geometry).unwrap().1), index: 0, patience: Patience::Brief }
+}
 
 pub(super) fn of<S: Listed>(participant: &Participant, handle: Handle) -> Object<'_, S> {
     object::resolve(participant, handle).unwrap()

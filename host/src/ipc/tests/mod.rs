@@ -3,7 +3,7 @@
 #[cfg(test)]
 mod collections;
 #[cfg(test)]
-mod common;
+pub(super) mod common;
 pub(crate) mod damage;
 #[cfg(test)]
 mod death;

@@ -1,5 +1,5 @@
-//! A program of the standard library alone, which imports nothing of Sandpool: so it can be made a component. What it does is its
-//! first argument.
+//! A program of the standard library alone, which imports nothing of Sandpool: so the program can be made a component. Its
+//! first argument names the action.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};

@@ -1,5 +1,5 @@
-//! WASI preview 1, call by call: files and directories in `/rw`, descriptors, clocks, random numbers. What the
-//! specification says must come out, to the errno where programs depend on it.
+//! WASI preview 1, call by call: files and directories in `/rw`, descriptors, clocks, random numbers. Each
+//! result must be the one of the specification, to the errno where programs depend on it.
 
 use std::fs::{self, File, FileTimes, OpenOptions};
 use std::io::{self, ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};

@@ -222,7 +222,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn units() {
+    fn figures_are_in_the_unit_of_their_key() {
         assert_eq!(micros(vec![2e-6]).unwrap().median().round(), 2.0);
         assert_eq!(nanos(vec![2e-9]).unwrap().median().round(), 2.0);
         assert_eq!(bandwidth(vec![0.5], 2_000_000_000).unwrap().median(), 4.0);

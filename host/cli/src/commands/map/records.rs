@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn lines() {
+    fn records_are_lines_without_their_ends() {
         reads(Framing::Lines, b"", &[]);
         reads(Framing::Lines, b"a\n\nb", &["a", "", "b"]);
         reads(Framing::Lines, b"\n", &[""]);
@@ -339,14 +339,14 @@ mod tests {
     }
 
     #[test]
-    fn records_that_end_with_nul() {
+    fn records_that_end_with_nul_keep_the_ends_of_their_lines() {
         reads(Framing::Nul, b"", &[]);
         reads(Framing::Nul, b"a\nb\0c\0", &["a\nb", "c"]);
         reads(Framing::Nul, b"a\r\n\0\0c", &["a\r\n", "", "c"]);
     }
 
     #[test]
-    fn raw_records() {
+    fn raw_records_are_as_long_as_the_number_before_them() {
         reads(Framing::Raw, b"", &[]);
         reads(Framing::Raw, b"\x03\0\0\0a\nb\0\0\0\0\x01\0\0\0c", &["a\nb", "", "c"]);
         for (bytes, why) in [

@@ -2,11 +2,10 @@
 
 use sandpool_abi::Errno;
 
-use super::{VICTIM, World, at_each_instruction, nothing};
+use super::{World, at_each_instruction, close_both_ends, free_slots, nothing};
 use crate::ipc::arena::Participant;
 use crate::ipc::byte_pipe::{self, RING};
 use crate::ipc::object::{self, Handle, count_live};
-use crate::ipc::sync::event;
 use crate::ipc::tests::common::of;
 use crate::sys::futex::Deadline;
 
@@ -141,23 +140,7 @@ fn close_the_end_that_reads() {
 }
 
 fn close_both_ends_of_a_pipe_of_bytes() {
-    at_each_instruction(
-        |world| {
-            a_pipe(world);
-            let survivor = world.survivor();
-            [0, 1].into_iter().for_each(|end| object::release(&survivor, world.made(end)).unwrap());
-            object::release(&world.participant(VICTIM), world.made(1)).unwrap();
-        },
-        |world, victim, _| object::release(victim, world.made(0)).unwrap(),
-        |world| assert_eq!(count_live(&world.arena), Ok(2)),
-    );
-}
-
-/// Makes two free slots: slots that are used anew come in another order than new ones.
-fn free_slots(world: &World) {
-    let survivor = world.survivor();
-    let made = [0, 1].map(|_| event::create(&survivor).unwrap());
-    made.into_iter().for_each(|event| object::release(&survivor, event).unwrap());
+    close_both_ends(a_pipe);
 }
 
 fn make_a_pipe_of_bytes() {

@@ -44,7 +44,7 @@ use crate::ipc::object::{self, Handle, count_live};
 use crate::ipc::queue::{self, Account};
 use crate::ipc::sweep::{Sweep, sweep};
 use crate::ipc::sync::barrier::Arrival;
-use crate::ipc::sync::{condition, lock};
+use crate::ipc::sync::{condition, event, lock};
 use crate::ipc::tests::common::{copy, port};
 use crate::sys::atomic::AtomicU32;
 use crate::sys::clone::{self, Fork, Parent};
@@ -192,7 +192,7 @@ fn kill_after(world: &World, operation: Operation, instructions: usize) -> Optio
 }
 
 /// Kills a process at each instruction of `operation`, and checks the arena each time.
-fn at_each_instruction(prepare: fn(&World), operation: Operation, check: fn(&World)) {
+fn at_each_instruction(prepare: impl Fn(&World), operation: Operation, check: fn(&World)) {
     let world = World::new();
     prepare(&world);
     let total = kill_after(&world, operation, usize::MAX).unwrap();
@@ -236,6 +236,27 @@ fn drain(world: &World) -> Vec<u8> {
 }
 
 fn nothing(_: &World) {}
+
+/// Makes two free slots: slots that are used anew come in another order than new ones, the second before the first.
+fn free_slots(world: &World) {
+    let survivor = world.survivor();
+    let made = [0, 1].map(|_| event::create(&survivor).unwrap());
+    made.into_iter().for_each(|event| object::release(&survivor, event).unwrap());
+}
+
+/// The victim is the last holder of both ends of the pipe that `make` makes: it has closed one, and closes the other.
+fn close_both_ends(make: fn(&World)) {
+    at_each_instruction(
+        |world| {
+            make(world);
+            let survivor = world.survivor();
+            [0, 1].into_iter().for_each(|end| object::release(&survivor, world.made(end)).unwrap());
+            object::release(&world.participant(VICTIM), world.made(1)).unwrap();
+        },
+        |world, victim, _| object::release(victim, world.made(0)).unwrap(),
+        |world| assert_eq!(count_live(&world.arena), Ok(2)),
+    );
+}
 
 /// A condition and its lock.
 fn a_condition(world: &World) {

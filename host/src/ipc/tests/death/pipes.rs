@@ -3,11 +3,10 @@
 use sandpool_abi::Errno;
 use sandpool_abi::pipe::DUPLEX;
 
-use super::{LARGE, VICTIM, World, at_each_instruction, nothing};
+use super::{LARGE, World, at_each_instruction, close_both_ends, free_slots, nothing};
 use crate::ipc::arena::Participant;
 use crate::ipc::object::{self, Handle, Object, count_live};
 use crate::ipc::pipe::{self, EndState};
-use crate::ipc::sync::event;
 use crate::ipc::tests::common::{copy, of};
 use crate::sys::futex::Deadline;
 
@@ -99,23 +98,7 @@ fn close_an_end_of_a_pipe() {
 }
 
 fn close_both_ends_of_a_pipe() {
-    at_each_instruction(
-        |world| {
-            a_pipe(world);
-            let survivor = world.survivor();
-            [0, 1].into_iter().for_each(|end| object::release(&survivor, world.made(end)).unwrap());
-            object::release(&world.participant(VICTIM), world.made(1)).unwrap();
-        },
-        |world, victim, _| object::release(victim, world.made(0)).unwrap(),
-        |world| assert_eq!(count_live(&world.arena), Ok(2)),
-    );
-}
-
-/// Makes two free slots: slots that are used anew come in another order than new ones, the second before the first.
-fn free_slots(world: &World) {
-    let survivor = world.survivor();
-    let made = [0, 1].map(|_| event::create(&survivor).unwrap());
-    made.into_iter().for_each(|event| object::release(&survivor, event).unwrap());
+    close_both_ends(a_pipe);
 }
 
 fn make_a_pipe() {

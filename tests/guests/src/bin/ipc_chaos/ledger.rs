@@ -1,4 +1,4 @@
-//! What processes note about themselves.
+//! The notes of processes about themselves.
 
 use sandpool_guest::{Error, RawArray};
 

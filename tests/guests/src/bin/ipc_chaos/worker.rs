@@ -1,4 +1,4 @@
-//! What one process does in a round.
+//! The work of one process in a round.
 
 use std::collections::HashMap;
 use std::time::Duration;

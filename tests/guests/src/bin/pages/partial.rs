@@ -1,16 +1,14 @@
-use sandpool_guest::Pool;
 use sandpool_guest::pool::futures::Executor;
-
-type Failure = Box<dyn std::error::Error>;
+use sandpool_guest::{Error, Pool};
 
 #[sandpool_guest::main]
-fn main() -> Result<(), Failure> {
+fn main() -> Result<(), Error> {
     by_serde(&Pool::new()?, &Executor::new()?)?;
     by_value(&Pool::new()?)
 }
 
 #[allow(unused_must_use, reason = "the page shows the calls")]
-fn by_serde(pool: &Pool, executor: &Executor) -> Result<(), Failure> {
+fn by_serde(pool: &Pool, executor: &Executor) -> Result<(), Error> {
     fn score(model: &[f64; 2], text: String) -> f64 {
         model.iter().sum::<f64>() * text.len() as f64
     }
@@ -24,8 +22,8 @@ fn by_serde(pool: &Pool, executor: &Executor) -> Result<(), Failure> {
     Ok(())
 }
 
-fn by_value(pool: &Pool) -> Result<(), Failure> {
-    fn load() -> Result<Vec<f64>, Failure> {
+fn by_value(pool: &Pool) -> Result<(), Error> {
+    fn load() -> Result<Vec<f64>, Error> {
         Ok((0..1000).map(f64::from).collect())
     }
     let inputs = [1.0, 2.0];

@@ -2,7 +2,7 @@ use sandpool_guest::{Error, JoinableQueue, Process};
 
 #[sandpool_guest::main]
 fn main() -> Result<(), Error> {
-    let jobs = JoinableQueue::<u64>::new()?;
+    let jobs = JoinableQueue::new()?;
     let _worker = Process::builder().daemon().fork(|| -> Result<(), Error> {
         for job in &jobs {
             println!("done: {}", job?);

@@ -4,7 +4,7 @@ use sandpool_guest::{Error, Process, Queue};
 
 #[sandpool_guest::main]
 fn main() -> Result<(), Error> {
-    let (numbers, doubled) = (Queue::<u64>::bounded(10)?, Queue::<u64>::new()?);
+    let (numbers, doubled) = (Queue::<u64>::bounded(10)?, Queue::new()?);
     let process = Process::fork(|| -> Result<(), Error> {
         for number in &numbers {
             doubled.put(&(2 * number?))?;

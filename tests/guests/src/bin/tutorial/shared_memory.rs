@@ -11,7 +11,7 @@ fn main() -> Result<(), Error> {
     process.join()?;
     let mut bytes = [0; 5];
     memory.read_into(0, &mut bytes)?;
-    println!("{}", str::from_utf8(&bytes).map_err(Error::other)?);
+    println!("{}", str::from_utf8(&bytes)?);
     memory.unlink()?;
     Ok(())
 }

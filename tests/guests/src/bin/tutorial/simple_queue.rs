@@ -2,7 +2,7 @@ use sandpool_guest::{Error, Process, SimpleQueue};
 
 #[sandpool_guest::main]
 fn main() -> Result<(), Error> {
-    let (questions, answers) = (SimpleQueue::<String>::new()?, SimpleQueue::<usize>::new()?);
+    let (questions, answers) = (SimpleQueue::<String>::new()?, SimpleQueue::new()?);
     let process = Process::fork(|| -> Result<(), Error> {
         answers.put(&questions.get()?.len())?;
         Ok(())

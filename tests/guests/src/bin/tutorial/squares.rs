@@ -3,7 +3,7 @@ use sandpool_guest::{Error, Process, Queue};
 #[sandpool_guest::main]
 fn main() -> Result<(), Error> {
     let numbers = Queue::<u64>::new()?;
-    let squares = Queue::<u64>::new()?;
+    let squares = Queue::new()?;
 
     let workers = (0..2)
         .map(|_| {
