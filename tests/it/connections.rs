@@ -135,7 +135,7 @@ fn grants_that_make_no_sense_are_refused() {
     std::os::unix::fs::symlink(folder.path().join("socket"), &link).unwrap();
     fs::write(folder.path().join("socket"), "").unwrap();
     let runtime = format!("/run/user/{}", nix::unistd::geteuid());
-    let of_names = if std::path::Path::new(&runtime).is_dir() { runtime } else { "/tmp".to_owned() };
+    let of_names = if Path::new(&runtime).is_dir() { runtime } else { "/tmp".to_owned() };
     for (address, dir) in
         [(format!("unix:{}", link.display()), writable), (name("unsafe"), format!("{of_names}:/data"))]
     {
@@ -316,8 +316,8 @@ fn a_guest_calls_a_server_in_python_with_values() {
     let address = format!("tcp:127.0.0.1:{}", lines.next().unwrap().unwrap());
     let ended =
         finish(&mut guest_with(&["--connect", &address], &["pickle", &address, "md5:secret"])).expect_code(0);
-    ended.expect_stdout(&["0", "1", "1208925819614629174706176"]);
-    assert!(ended.stdout.contains("can't be encoded"), "{ended}");
+    let printed = "0\n1\n1208925819614629174706176\nthe value can't be encoded: ";
+    assert!(ended.stdout.starts_with(printed), "{ended}");
     assert!(server.wait().unwrap().success());
 }
 
