@@ -314,6 +314,7 @@ pub(crate) fn watch(participant: &Participant, ends: impl Iterator<Item = (Handl
 mod tests {
     use super::*;
     use crate::ipc::arena::Geometry;
+    use crate::ipc::sweep::sweep;
     use crate::ipc::sync::event;
 
     fn participants() -> [Participant; 2] {
@@ -394,6 +395,17 @@ mod tests {
             pipe::send(&guest, end, &[b"news"], &[], Deadline::NOW).unwrap();
             assert_ne!(outside.changes(), seen);
         }
+    }
+
+    /// The process may have been about to tell the gateway of something.
+    #[test]
+    fn the_death_of_a_process_is_news() {
+        let [guest, _] = participants();
+        let supervisor = Participant { index: guest.arena.geometry.processes_max, ..guest.clone() };
+        let outside = &guest.arena.header().unwrap().outside;
+        let seen = outside.changes();
+        sweep(Sweep::from_dead(guest.index, true), &supervisor).unwrap();
+        assert_ne!(outside.changes(), seen);
     }
 
     #[test]
