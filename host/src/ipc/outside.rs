@@ -381,6 +381,18 @@ mod tests {
         assert!(is_empty(&guest.arena));
     }
 
+    /// As native code may put it there.
+    #[test]
+    fn the_gateway_keeps_its_queue_of_requests() {
+        let [guest, gateway] = participants();
+        let mut chores = Chores::new();
+        put(&gateway, b"", &[REQUESTS]);
+        assert!(take_request(&gateway, &mut chores).unwrap().is_none());
+        while chores.work(&gateway, 64).unwrap() {}
+        ask(&guest, b"request", 1000, Deadline::NOW).unwrap();
+        assert!(take_request(&gateway, &mut chores).unwrap().is_some());
+    }
+
     /// Between two waits, the thread that waits for news isn't asleep.
     #[test]
     fn news_are_told_also_if_nobody_is_asleep() {

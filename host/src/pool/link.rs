@@ -60,6 +60,12 @@ impl Link {
         let participant = self.participant();
         queue::put(participant, port(participant, self.results)?, record, &[], Deadline::NOW)
     }
+
+    /// Makes a worker look as if it delivered a result.
+    pub(super) fn is_delivering(&self, worker: ProcessHandle) -> Result<()> {
+        self.workers.slot(worker)?.claims.clear_work();
+        Ok(())
+    }
 }
 
 /// Report of a worker that has ended.
