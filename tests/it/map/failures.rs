@@ -109,6 +109,8 @@ fn a_failure_that_cannot_be_written_is_not_done() {
     let ended = finish(&mut bench.map("behave", &arguments)).expect_code(125);
     assert!(ended.stderr.starts_with("0 records in ") && ended.stderr.contains("No space left"), "{ended}");
     assert_eq!(bench.done(), Some(0));
+    let ended = finish(&mut bench.map("upper", &["--report", "/dev/full"])).expect_code(125);
+    assert!(ended.stderr.contains("cannot write the report: No space left"), "{ended}");
 }
 
 #[test]
