@@ -196,6 +196,17 @@ fn a_journal_lies_beside_its_output() {
     assert!(bench.is_finished());
 }
 
+/// It hasn't done all again that had failed.
+#[test]
+fn a_retry_by_a_report_is_not_finished_if_it_stops() {
+    let bench = Bench::new("fail\na\nfail\n");
+    let recorded = ["--on-error", "record", "--errors", "failed", "--report", "report"];
+    finish(&mut bench.map("behave", &recorded)).expect_code(RECORDS_FAILED);
+    assert!(bench.is_finished());
+    finish(&mut bench.map("behave", &["--retry-failed", "--report", "report"])).expect_code(STOPPED);
+    assert!(!bench.is_finished());
+}
+
 #[test]
 fn a_second_command_does_not_write_to_the_same_output() {
     let bench = Bench::new("a\n");

@@ -6,6 +6,8 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
+use nix::sys::socket::{setsockopt, sockopt};
+
 use super::*;
 use crate::ipc::arena::{Arena, Geometry, Participant, Patience};
 use crate::ipc::object;
@@ -15,6 +17,9 @@ use crate::sys::futex::Deadline;
 
 /// A message that counts in the budget.
 const LONG: usize = SMALL as usize + 1;
+
+/// Ten of these are sent at once.
+const SHORT: usize = 5000;
 
 struct World {
     guest: Participant,
@@ -119,38 +124,43 @@ fn a_long_message_waits_while_others_hold_the_budget() {
     assert_eq!((world.receive(), world.held_in), (LONG as u64, 0));
 }
 
-#[test]
-fn what_was_sent_before_the_end_goes_before_it() {
-    let mut world = World::new();
-    // More than a socket holds.
-    let messages = 12;
-    (0..messages).for_each(|_| world.send(&[7; LONG]));
+/// A connection whose guest has sent some messages and is gone, and whose socket holds less than these.
+fn ended_with(messages: usize) -> World {
+    let world = World::new();
+    setsockopt(&world.connection, sockopt::SndBuf, &4096).unwrap();
+    (0..messages).for_each(|_| world.send(&[7; SHORT]));
     object::release(&world.guest, world.guests_end).unwrap();
-    assert_eq!(world.work(), After::Waits);
-    world.peer.set_nonblocking(true).unwrap();
-    let (mut come, mut after) = (0, After::Waits);
-    let mut bytes = vec![0; LONG];
-    loop {
-        match world.peer.read(&mut bytes) {
-            Ok(0) => break,
-            Ok(count) => come += count,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock && after != After::Closed => {
-                after = world.work();
-            }
-            Err(error) => panic!("{after:?}: {error}"),
-        }
-    }
-    assert_eq!((after, come), (After::Closed, messages * frame(LONG).len()));
+    world
 }
 
-/// A guest that is gone can't hold the gateway up.
+#[test]
+fn what_was_sent_before_the_end_goes_before_it() {
+    for messages in [10, 100] {
+        let mut world = ended_with(messages);
+        assert_eq!(world.work(), After::Waits);
+        world.peer.set_nonblocking(true).unwrap();
+        let (mut come, mut after) = (0, After::Waits);
+        let mut bytes = vec![0; SHORT];
+        loop {
+            match world.peer.read(&mut bytes) {
+                Ok(0) => break,
+                Ok(count) => come += count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && after != After::Closed => {
+                    after = world.work();
+                }
+                Err(error) => panic!("{after:?}: {error}"),
+            }
+        }
+        assert_eq!((after, come), (After::Closed, messages * frame(SHORT).len()));
+    }
+}
+
 #[test]
 fn a_peer_that_does_not_take_the_rest_is_cut_after_the_end() {
-    let mut world = World::new();
-    (0..12).for_each(|_| world.send(&[7; LONG]));
-    object::release(&world.guest, world.guests_end).unwrap();
-    while world.work() == After::More {}
-    assert_eq!(world.work(), After::Waits);
+    let mut world = ended_with(10);
+    for _ in 0..2 {
+        assert_eq!(world.work(), After::Waits);
+    }
     world.now += LINGER;
     assert_eq!(world.work(), After::Cut);
 }

@@ -169,7 +169,6 @@ mod tests {
     use super::*;
     use crate::ipc::arena::{Arena, Geometry, Patience};
     use crate::ipc::sweep::{Sweep, sweep};
-    use crate::testing::deadline::within_deadline;
 
     const PROCESSES: u32 = 3;
 
@@ -275,33 +274,5 @@ mod tests {
         assert_ne!(used(), 0);
         (0..MANY).map(participant).for_each(|participant| object::release(&participant, handle).unwrap());
         assert_eq!((object::count_live(&arena), used()), (Ok(0), 0));
-    }
-
-    /// Each process that sleeps is woken when there is a unit for it.
-    #[test]
-    fn several_units_that_are_released_at_once_wake_all_who_wait() {
-        within_deadline(|| {
-            let geometry = Geometry { processes_max: PROCESSES, objects_max: 4, heap_pages: 16 };
-            let arena = Arc::new(Arena::create(geometry).unwrap().1);
-            let participant = |index| Participant { arena: arena.clone(), index, patience: Patience::Brief };
-            let maker = participant(0);
-            let handle = create(&maker, 0, false, false).unwrap();
-            std::thread::scope(|scope| {
-                for index in [1, 2] {
-                    object::share(&maker, handle, index).unwrap();
-                    let other = participant(index);
-                    scope.spawn(move || {
-                        let semaphore = object::resolve(&other, handle).unwrap();
-                        acquire(&other, semaphore, Deadline::NEVER).unwrap();
-                    });
-                }
-                // A wait is noted before the process sleeps, and looks once more then.
-                let waits = |index| participant(index).slot().unwrap().waits.what().is_some();
-                while !(waits(1) && waits(2)) {
-                    std::thread::yield_now();
-                }
-                release(&maker, object::resolve(&maker, handle).unwrap(), 2).unwrap();
-            });
-        });
     }
 }

@@ -404,6 +404,18 @@ fn a_pool_that_can_start_no_worker_ends() {
     assert!(matches!(core.phase, Phase::Ended(PoolEnd::Worker(_))), "{:?}", core.phase);
 }
 
+/// More often than there are slots.
+#[test]
+fn a_worker_that_could_not_be_started_leaves_its_slot() {
+    let (shared, _theirs) = pool();
+    let mut core = locked(&shared.core);
+    for _ in 0..20 {
+        let worker = core.link.start_worker().unwrap();
+        core.link.fails_to_start(worker).unwrap();
+        assert!(core.link.has_ended(worker) && core.link.bury(worker).is_err());
+    }
+}
+
 #[test]
 fn only_what_ended_the_process_is_tried_again() {
     let (shared, _theirs) = pool_with(Rules { retries: 2, ..RULES });
