@@ -1,6 +1,6 @@
 //! Connections by themselves, in turns that a test gives them.
 
-#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is how a test fails")]
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;

@@ -1,6 +1,6 @@
 //! The gateway's turns, with sockets of this machine.
 
-#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is how a test fails")]
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 
