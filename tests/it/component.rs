@@ -505,6 +505,7 @@ fn hostile_components_end_alone() {
     for (task, expected) in [
         ("random-all", "more than 67108864 random bytes at once"),
         ("write-hundred", "too much data"),
+        ("write-more", "writes more than it may at once"),
         ("write-beyond", "out of bounds"),
         ("zeroes-all", "more zeroes than it may"),
         ("stdouts", "more than 16384 resources"),

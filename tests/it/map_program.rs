@@ -191,9 +191,11 @@ fn a_map_halts_when_it_is_told_to() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("report.jsonl");
         let options = ["--halt", halt, "--errors", "/dev/null", "--report", path.to_str().unwrap()];
-        mapped(&ones, &options, &["exit", "{}"]).expect_code(code);
+        let ended = mapped(&ones, &options, &["exit", "{}"]).expect_code(code);
         let done = report(&path).len();
         assert!((least..=most).contains(&done), "{halt}: {done} records");
+        let told = ended.stderr.matches("halting when the records that have begun are done").count();
+        assert_eq!(told, usize::from(halt.starts_with("soon")), "{halt}: {ended}");
     }
     let zeros = "0\n".repeat(500);
     mapped(&zeros, &["--halt", "soon,success=3"], &["exit", "{}"]).expect_code(0);

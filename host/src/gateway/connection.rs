@@ -1,5 +1,8 @@
 //! A connection: moves messages between a socket and the end of a pipe.
 
+#[cfg(test)]
+mod tests;
+
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};

@@ -231,6 +231,28 @@ impl Stream {
     }
 }
 
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+impl Stream {
+    /// A connection, and its peer.
+    pub(super) fn pair() -> (Self, std::os::unix::net::UnixStream) {
+        let (own, peer) = std::os::unix::net::UnixStream::pair().unwrap();
+        own.set_nonblocking(true).unwrap();
+        (Self { socket: own.into() }, peer)
+    }
+
+    /// A connection of TCP that was reset.
+    pub(super) fn reset() -> Self {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let own = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (peer, _) = listener.accept().unwrap();
+        // With something unread.
+        nix::unistd::write(&own, b"unread").unwrap();
+        drop(peer);
+        Self { socket: own.into() }
+    }
+}
+
 impl AsFd for Stream {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()

@@ -1,5 +1,8 @@
 //! The gateway's loop: each turn looks at who ends it, then at each socket and pipe, and does a bounded part of the work there.
 
+#[cfg(test)]
+mod tests;
+
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;

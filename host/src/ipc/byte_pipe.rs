@@ -397,6 +397,7 @@ mod tests {
 
     use super::*;
     use crate::ipc::object::{count_live, resolve};
+    use crate::ipc::sweep::Sweep;
     use crate::ipc::tests::common::participant;
 
     #[test]
@@ -450,5 +451,66 @@ mod tests {
         }
         at(RING);
         assert_eq!(read(), Ok(1));
+    }
+
+    /// At the instant at which nobody is left to read, another process may be writing.
+    #[test]
+    fn the_ring_stays_as_long_as_somebody_writes_into_it() {
+        let reader = participant(2);
+        let [writer, supervisor] = [1, 2].map(|index| Participant { index, ..reader.clone() });
+        let [_, writes] = create(&reader, false).unwrap();
+        object::share(&reader, writes, writer.index).unwrap();
+        object::release(&reader, writes).unwrap();
+        let end = || resolve::<ByteEndState>(&writer, writes).unwrap();
+        let used = || writer.arena.header().unwrap().heap.used_pages();
+        let before = used();
+        let guard = end().state.lock.lock(&writer).unwrap();
+        let mut sweep = Sweep::from_dead(reader.index, true);
+        let stopped = loop {
+            match sweep.step(&supervisor) {
+                Ok(false) => {}
+                ended => break ended,
+            }
+        };
+        assert_eq!((stopped, used()), (Err(Errno::Busy), before));
+        drop(guard);
+        while !sweep.step(&supervisor).unwrap() {}
+        assert_eq!(used(), 0);
+        assert_eq!(write(&writer, end(), &[b"a"], 0, Deadline::NOW), Err(Errno::Pipe));
+    }
+
+    /// A write that was done in part goes on in the middle of any of its parts.
+    #[test]
+    fn what_is_skipped_is_skipped_once() {
+        for skipped in 0..8 {
+            let participant = participant(2);
+            let end = |handle| resolve::<ByteEndState>(&participant, handle).unwrap();
+            let [reader, writer] = create(&participant, false).unwrap();
+            let parts = [&b"abc"[..], b"de", b"fgh"];
+            let left = 8 - skipped as u64;
+            assert_eq!(write(&participant, end(writer), &parts, skipped as u64, Deadline::NOW), Ok(left));
+            let mut bytes = vec![0; left as usize];
+            let copied = |count, from: &Bytes<'_>| {
+                assert_eq!(count, left);
+                from.read(0, &mut bytes)
+            };
+            assert_eq!(read(&participant, end(reader), RING, Deadline::NOW, copied), Ok(left));
+            assert_eq!(bytes, &b"abcdefgh"[skipped..]);
+        }
+    }
+
+    #[test]
+    fn an_end_whose_other_is_closed_has_the_bytes_that_are_left_and_no_room() {
+        for closes_reader in [true, false] {
+            let participant = participant(2);
+            let [reader, writer] = create(&participant, false).unwrap();
+            let end = |handle| resolve::<ByteEndState>(&participant, handle).unwrap();
+            write(&participant, end(writer), &[b"abc"], 0, Deadline::NOW).unwrap();
+            let (closed, left, bytes) = if closes_reader { (reader, writer, 0) } else { (writer, reader, 3) };
+            object::release(&participant, closed).unwrap();
+            let found = look(&participant, end(left).state).unwrap();
+            assert_eq!(found, Readiness { bytes, is_hung_up: true });
+            assert!(found.is_ready(!closes_reader));
+        }
     }
 }

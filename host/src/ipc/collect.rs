@@ -363,3 +363,45 @@ fn handles_in(
         Err(_) => Ok(None),
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::ipc::arena::{Geometry, Patience};
+    use crate::ipc::queue::{self, Account, Port, QueueState};
+    use crate::ipc::waiting::Waiting;
+    use crate::ipc::{collections, object};
+    use crate::sys::futex::Deadline;
+
+    /// It has not looked at everything.
+    #[test]
+    fn a_collection_that_was_given_up_is_done_another_time() {
+        let geometry = Geometry { processes_max: 1, objects_max: 8, heap_pages: 64 };
+        let arena = Arc::new(Arena::create(geometry).unwrap().1);
+        let [maker, supervisor] =
+            [0, 1].map(|index| Participant { arena: arena.clone(), index, patience: Patience::Brief });
+        let [held, inner, lone] = [(); 3].map(|()| queue::create(&maker, 0, Account::Nothing).unwrap());
+        for (outer, inner) in [(held, inner), (lone, lone)] {
+            let object::Object { index, state } = object::resolve::<QueueState>(&maker, outer).unwrap();
+            let port = Port { queue: state, object: index, waiting: Waiting::Put(index) };
+            queue::put(&maker, port, &[], &[inner], Deadline::NOW).unwrap();
+            object::release(&maker, inner).unwrap();
+        }
+        let mut collector = Collector::new(&arena).unwrap();
+        // The queue that lies in the one that is held is found in one round, and the rest in the next.
+        for (rounds, left) in [(ROUNDS - 1, 3), (0, 2)] {
+            collections::want(&arena).unwrap();
+            collector.begin_if_wanted(&supervisor).unwrap();
+            assert!(collector.is_at_it());
+            collector.rounds = rounds;
+            while collector.is_at_it() {
+                collector.step(&supervisor).unwrap();
+            }
+            assert_eq!(object::count_live(&arena), Ok(left));
+            assert_eq!(arena.header().unwrap().collections.has_suspects(), left == 3);
+        }
+    }
+}

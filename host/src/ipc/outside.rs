@@ -314,6 +314,7 @@ pub(crate) fn watch(participant: &Participant, ends: impl Iterator<Item = (Handl
 mod tests {
     use super::*;
     use crate::ipc::arena::Geometry;
+    use crate::ipc::sweep::sweep;
     use crate::ipc::sync::event;
 
     fn participants() -> [Participant; 2] {
@@ -380,6 +381,18 @@ mod tests {
         assert!(is_empty(&guest.arena));
     }
 
+    /// As native code may put it there.
+    #[test]
+    fn the_gateway_keeps_its_queue_of_requests() {
+        let [guest, gateway] = participants();
+        let mut chores = Chores::new();
+        put(&gateway, b"", &[REQUESTS]);
+        assert!(take_request(&gateway, &mut chores).unwrap().is_none());
+        while chores.work(&gateway, 64).unwrap() {}
+        ask(&guest, b"request", 1000, Deadline::NOW).unwrap();
+        assert!(take_request(&gateway, &mut chores).unwrap().is_some());
+    }
+
     /// Between two waits, the thread that waits for news isn't asleep.
     #[test]
     fn news_are_told_also_if_nobody_is_asleep() {
@@ -394,6 +407,17 @@ mod tests {
             pipe::send(&guest, end, &[b"news"], &[], Deadline::NOW).unwrap();
             assert_ne!(outside.changes(), seen);
         }
+    }
+
+    /// The process may have been about to tell the gateway of something.
+    #[test]
+    fn the_death_of_a_process_is_news() {
+        let [guest, _] = participants();
+        let supervisor = Participant { index: guest.arena.geometry.processes_max, ..guest.clone() };
+        let outside = &guest.arena.header().unwrap().outside;
+        let seen = outside.changes();
+        sweep(Sweep::from_dead(guest.index, true), &supervisor).unwrap();
+        assert_ne!(outside.changes(), seen);
     }
 
     #[test]

@@ -232,6 +232,7 @@ mod tests {
 
     use super::*;
     use crate::ipc::object::{count_live, resolve};
+    use crate::ipc::sweep::{Sweep, sweep};
     use crate::ipc::tests::common::participant;
     use crate::testing::deadline::within_deadline;
 
@@ -265,5 +266,31 @@ mod tests {
             let end = resolve::<EndState>(&participant, first).unwrap();
             assert_eq!(recv(&participant, end, &mut [0], Deadline::NEVER).err(), Some(Errno::Closed));
         });
+    }
+
+    /// A sender dies after its message is in the pipe, and before others can see that. Another process has its end as well, so that
+    /// the end isn't closed.
+    #[test]
+    fn what_was_in_the_pipe_at_a_death_arrives() {
+        let receiver = participant(4);
+        let [sender, supervisor] = [1, 2].map(|index| Participant { index, ..receiver.clone() });
+        let [reads, writes] = create(&receiver, 100, 0).unwrap();
+        object::share(&receiver, writes, sender.index).unwrap();
+        let end = resolve::<EndState>(&sender, writes).unwrap();
+        send(&sender, end, &[b"a"], &[], Deadline::NOW).unwrap();
+        let operation = sender.begin(end.index).unwrap();
+        let inbound = &resolve::<EndState>(&receiver, reads).unwrap().state.inbound;
+        let tail = inbound.locks(&receiver).unwrap().into_iter().next().unwrap();
+        std::mem::forget((operation, tail.lock(&sender).unwrap()));
+        for published in [&inbound.tail.published, &inbound.tail.published_bytes] {
+            published.store(0, Ordering::Relaxed);
+        }
+        let receives = || {
+            let end = resolve::<EndState>(&receiver, reads).unwrap();
+            recv(&receiver, end, &mut [0], Deadline::NOW).map(drop)
+        };
+        assert_eq!(receives(), Err(Errno::Again));
+        sweep(Sweep::from_dead(sender.index, true), &supervisor).unwrap();
+        assert_eq!((receives(), receives()), (Ok(()), Err(Errno::Again)));
     }
 }

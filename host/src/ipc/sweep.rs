@@ -244,7 +244,7 @@ mod tests {
     use crate::ipc::queue::{self, Account, Port};
     use crate::ipc::sync::{event, lock, semaphore};
     use crate::ipc::waiting::Waiting;
-    use crate::ipc::{object, pipe, shared};
+    use crate::ipc::{holds, object, pipe, shared};
     use crate::sys::futex::Deadline;
 
     const PROCESSES: u32 = 2;
@@ -305,6 +305,34 @@ mod tests {
             (object::count_live(&other.arena), other.arena.header().unwrap().heap.used_pages()),
             (Ok(0), 0)
         );
+    }
+
+    /// The process may have been about to say that it has freed something.
+    #[test]
+    fn who_waits_for_room_looks_again_after_a_death() {
+        let [_, dead, supervisor] = participants();
+        let heap = &dead.arena.header().unwrap().heap;
+        let before = heap.frees();
+        sweep(Sweep::from_dead(dead.index, false), &supervisor).unwrap();
+        assert_eq!(heap.frees(), before, "a process that ended by itself has said so");
+        sweep(Sweep::from_dead(dead.index, true), &supervisor).unwrap();
+        assert_ne!(heap.frees(), before);
+    }
+
+    /// The next process in the slot has nothing to do with these objects.
+    #[test]
+    fn no_note_of_a_dead_process_stays() {
+        let [_, dead, supervisor] = participants();
+        for _ in 0..200 {
+            event::create(&dead).unwrap();
+        }
+        sweep(Sweep::from_dead(dead.index, true), &supervisor).unwrap();
+        // A note of one object makes the others visible that lie in the same word.
+        let noted = [1, 70, 199];
+        noted.iter().for_each(|object| holds::note(&dead.arena, dead.index, *object).unwrap());
+        let next = |from| holds::next(&dead.arena, dead.index, from).unwrap();
+        let found: Vec<_> = std::iter::successors(next(0), |last| next(last + 1)).collect();
+        assert_eq!(found, noted);
     }
 
     #[test]

@@ -60,6 +60,18 @@ impl Link {
         let participant = self.participant();
         queue::put(participant, port(participant, self.results)?, record, &[], Deadline::NOW)
     }
+
+    /// Makes a worker one that could not be started.
+    pub(super) fn fails_to_start(&self, worker: ProcessHandle) -> Result<()> {
+        let failed = |old| Some(StateWord { state: process_table::ProcessState::Failed, ..old });
+        process_table::update(&self.participant().arena, worker.index()?, failed).map(drop)
+    }
+
+    /// Makes a worker look as if it delivered a result.
+    pub(super) fn is_delivering(&self, worker: ProcessHandle) -> Result<()> {
+        self.workers.slot(worker)?.claims.clear_work();
+        Ok(())
+    }
 }
 
 /// Report of a worker that has ended.

@@ -138,3 +138,77 @@ fn wake(participant: &Participant, wait: &Wait) {
 fn has_answered(participant: &Participant, wait: &Wait) -> bool {
     participant.arena.process(wait.process).map_or(true, |slot| !slot.waits.is(Alarm::Raised))
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+mod tests {
+    use std::process::{Command, Stdio};
+    use std::sync::Arc;
+    use std::sync::atomic::Ordering;
+
+    use super::*;
+    use crate::ipc::arena::{Arena, Geometry, Patience};
+    use crate::ipc::process_table::StateWord;
+    use crate::ipc::waiting::Waiting;
+    use crate::sys::atomic::AtomicU32;
+    use crate::testing::deadline::within_deadline;
+
+    /// A process that starts may do anything once it runs; one that has ended does nothing.
+    #[test]
+    fn all_wait_if_those_do_that_have_started_and_not_ended() {
+        let geometry = Geometry { processes_max: 2, objects_max: 4, heap_pages: 16 };
+        let arena = Arc::new(Arena::create(geometry).unwrap().1);
+        let [first, second, supervisor] =
+            [0, 1, 2].map(|index| Participant { arena: arena.clone(), index, patience: Patience::Brief });
+        let becomes = |index, state| {
+            table::update(&arena, index, |old| Some(StateWord { state, ..old })).unwrap();
+        };
+        let waiting = || all_wait(&supervisor).map(|waits| waits.len());
+        assert_eq!(waiting(), None, "there is nobody");
+        let word = AtomicU32::new(0);
+        becomes(first.index, ProcessState::Running);
+        let _note = first.note(Waiting::Children, &word).unwrap();
+        for state in [ProcessState::Reserved, ProcessState::Spawning, ProcessState::Running] {
+            becomes(second.index, state);
+            assert_eq!(waiting(), None, "{state:?}");
+        }
+        let _note = second.note(Waiting::Children, &word).unwrap();
+        assert_eq!(waiting(), Some(2));
+        for state in [ProcessState::Leaving, ProcessState::Exited, ProcessState::Failed, ProcessState::Free] {
+            becomes(second.index, state);
+            assert_eq!(waiting(), Some(1), "{state:?}");
+        }
+    }
+
+    /// Each look finds a process asleep that has gone on since the look before.
+    #[test]
+    fn a_wait_that_is_another_than_before_is_no_deadlock() {
+        let geometry = Geometry { processes_max: 1, objects_max: 4, heap_pages: 16 };
+        let arena = Arc::new(Arena::create(geometry).unwrap().1);
+        let [guest, supervisor] =
+            [0, 1].map(|index| Participant { arena: arena.clone(), index, patience: Patience::Brief });
+        // It waits for its input.
+        let mut asleep = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        let proc = Proc::open();
+        within_deadline(|| {
+            while !proc.is_asleep(asleep.id()) {
+                std::thread::yield_now();
+            }
+        });
+        arena.process_id(guest.index).unwrap().store(asleep.id(), Ordering::Release);
+        let running = |old| Some(StateWord { state: ProcessState::Running, ..old });
+        table::update(&arena, guest.index, running).unwrap();
+        let mut detector = Detector::new(OnDeadlock::Report);
+        let word = AtomicU32::new(0);
+        let is_raised = || guest.slot().unwrap().waits.is(Alarm::Raised);
+        for _ in 0..3 {
+            let _note = guest.note(Waiting::Children, &word).unwrap();
+            assert!(!detector.look(&supervisor, &proc) && !is_raised());
+        }
+        let _note = guest.note(Waiting::Children, &word).unwrap();
+        assert!(!detector.look(&supervisor, &proc) && !is_raised());
+        assert!(!detector.look(&supervisor, &proc) && is_raised(), "the same wait twice");
+        asleep.kill().unwrap();
+        asleep.wait().unwrap();
+    }
+}

@@ -61,3 +61,20 @@ fn what_a_file_grows_by_counts_as_written() {
         .expect_stdout(&[&format!("refused after 10000: {QUOTA}"), "no more: true"]);
     assert_eq!(bytes_in(&folder), 0);
 }
+
+/// Writes are counted before they are done. Of one that is cut short or refused, only that stays counted which was written.
+#[test]
+fn what_was_not_written_does_not_count() {
+    for limit in ["--file-bytes-max", "--run-file-bytes-max"] {
+        let (folder, grant) = folder();
+        // A whole file, and a write of 1000 bytes that is refused.
+        let limits = ["--dir", &grant, "--file-size-max", "64KiB", limit, "66536"];
+        limited(&limits, &["write"])
+            .expect_code(0)
+            .expect_stdout(&["refused after 65536: FileTooLarge", "and another file"]);
+        assert_eq!(bytes_in(&folder), 65_537);
+    }
+    let (_folder, grant) = folder();
+    let limits = ["--dir", &grant, "--file-size-max", "64KiB", "--file-bytes-max", "66000"];
+    limited(&limits, &["grow"]).expect_code(0).expect_stdout(&["refused after 65000: 22", "no more: false"]);
+}

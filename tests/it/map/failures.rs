@@ -109,6 +109,8 @@ fn a_failure_that_cannot_be_written_is_not_done() {
     let ended = finish(&mut bench.map("behave", &arguments)).expect_code(125);
     assert!(ended.stderr.starts_with("0 records in ") && ended.stderr.contains("No space left"), "{ended}");
     assert_eq!(bench.done(), Some(0));
+    let ended = finish(&mut bench.map("upper", &["--report", "/dev/full"])).expect_code(125);
+    assert!(ended.stderr.contains("cannot write the report: No space left"), "{ended}");
 }
 
 #[test]
@@ -192,6 +194,17 @@ fn a_journal_lies_beside_its_output() {
     finish(&mut bench.map("behave", &arguments)).expect_code(RECORDS_FAILED);
     assert!(bench.read("sub/out.sandpool").starts_with(r#"{"index":0,"#));
     assert!(bench.is_finished());
+}
+
+/// It hasn't done all again that had failed.
+#[test]
+fn a_retry_by_a_report_is_not_finished_if_it_stops() {
+    let bench = Bench::new("fail\na\nfail\n");
+    let recorded = ["--on-error", "record", "--errors", "failed", "--report", "report"];
+    finish(&mut bench.map("behave", &recorded)).expect_code(RECORDS_FAILED);
+    assert!(bench.is_finished());
+    finish(&mut bench.map("behave", &["--retry-failed", "--report", "report"])).expect_code(STOPPED);
+    assert!(!bench.is_finished());
 }
 
 #[test]

@@ -63,6 +63,22 @@ fn attempts_count_what_was_begun_and_end_retries() {
     }
 }
 
+/// A worker itself says which part it was at.
+#[test]
+fn what_is_done_is_not_given_out_again_whatever_the_worker_says() {
+    let mut owner = put(1, 4);
+    assert!(owner.scheduler.partly_finished(0, 2).is_some());
+    let entry = owner.scheduler.finished(0).unwrap();
+    for part in [4, u32::MAX - 1] {
+        assert!(!owner.scheduler.retry_part(&entry, part, 9) && owner.scheduler.waiting() == 0);
+    }
+    for (from, left) in [(0, &[2, 3][..]), (1, &[2, 3]), (2, &[2, 3]), (3, &[3]), (4, &[]), (u32::MAX, &[])] {
+        owner.scheduler.rest_not_begun(&entry, from);
+        assert_eq!(ids(&owner.scheduler).concat(), left, "{from}");
+        owner.scheduler.cancel(|_| true);
+    }
+}
+
 #[test]
 fn an_entry_that_is_too_large_is_split_in_its_place() {
     let mut owner = Owner::default();

@@ -1,6 +1,6 @@
 //! Tests of queues.
 
-#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is how a test fails")]
 
 use std::sync::Arc;
 
@@ -185,6 +185,11 @@ fn who_has_claims_takes_nothing_more() {
     put_one(&participant, results);
     let get_several =
         |handle| get_many(&participant, port(&participant, handle), &mut [0; 8], |_| true, Deadline::NOW);
+    let finish_one = || {
+        let port = port(&participant, results);
+        finish(&participant, port, &[b"done"], &[], participant.index, Deadline::NOW)
+    };
+    assert_eq!(finish_one(), Err(Errno::Inval), "it has claimed nothing");
     get_one(&participant, claimed).unwrap();
     for _ in 0..2 {
         assert!(matches!(get_one(&participant, claimed), Err(Errno::Busy)));
@@ -193,8 +198,8 @@ fn who_has_claims_takes_nothing_more() {
     // Others can have the items that nobody has claimed.
     get_one(&participant, results).unwrap();
     participant.claims().unwrap().begin(0).unwrap();
-    finish(&participant, port(&participant, results), &[b"done"], &[], participant.index, Deadline::NOW)
-        .unwrap();
+    finish_one().unwrap();
+    assert_eq!(finish_one(), Err(Errno::Inval), "it is finished with that");
     assert_eq!(get_several(claimed), Ok(2));
     assert_eq!(get_several(claimed), Err(Errno::Busy));
 }
@@ -361,4 +366,48 @@ fn many_items_that_are_put_at_once_wake_all_who_wait() {
             assert_eq!(put_many(&maker, port(&maker, handle), items.into_iter(), Deadline::NOW), Ok(2));
         });
     });
+}
+
+/// A consumer dies after it has said that an item is done with, and before others can see that.
+#[test]
+fn an_item_that_was_done_with_at_a_death_is_not_waited_for() {
+    let geometry = Geometry { processes_max: PROCESSES, objects_max: 4, heap_pages: 16 };
+    let arena = Arc::new(Arena::create(geometry).unwrap().1);
+    let participant = |index| Participant { arena: arena.clone(), index, patience: Patience::Brief };
+    let [other, holder, supervisor] = [0, 1, PROCESSES].map(participant);
+    let handle = create(&other, 0, Account::Joinable).unwrap();
+    object::share(&other, handle, holder.index).unwrap();
+    put_one(&other, handle);
+    get_one(&holder, handle).unwrap();
+    let Port { queue, object, .. } = port(&holder, handle);
+    let operation = holder.begin(object).unwrap();
+    let guard = queue.lock_head(&holder).unwrap();
+    queue.taken.take_of_any(&holder, &guard).unwrap();
+    guard.set(&queue.done, 1).unwrap();
+    guard.commit();
+    std::mem::forget((guard, operation));
+    assert_eq!(join(&other, port(&other, handle), Deadline::NOW), Err(Errno::Again));
+    sweep(Sweep::from_dead(holder.index, true), &supervisor).unwrap();
+    assert_eq!(join(&other, port(&other, handle), Deadline::NOW), Ok(0));
+}
+
+/// More processes have items than a queue has entries for, so that their accounts lie in a page.
+#[test]
+fn the_page_of_accounts_goes_with_the_queue() {
+    const MANY: u32 = 50;
+    let geometry = Geometry { processes_max: MANY, objects_max: 4, heap_pages: 16 };
+    let arena = Arc::new(Arena::create(geometry).unwrap().1);
+    let all: Vec<_> = (0..MANY)
+        .map(|index| Participant { arena: arena.clone(), index, patience: Patience::Brief })
+        .collect();
+    let handle = create(&all[0], 0, Account::Joinable).unwrap();
+    (1..MANY).for_each(|index| object::share(&all[0], handle, index).unwrap());
+    for participant in &all {
+        put_one(participant, handle);
+        get_one(participant, handle).unwrap();
+    }
+    let used = || arena.header().unwrap().heap.used_pages();
+    assert!(port(&all[0], handle).queue.taken.page.load(Ordering::Relaxed) != 0 && used() > 1);
+    all.iter().for_each(|participant| object::release(participant, handle).unwrap());
+    assert_eq!((object::count_live(&arena), used()), (Ok(0), 0));
 }

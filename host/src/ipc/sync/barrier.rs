@@ -395,4 +395,18 @@ mod tests {
         assert_eq!(comes(&other, handle, false), Arrival(1));
         assert_eq!(leaves(&first, handle, arrived), Ok(0));
     }
+
+    /// The process that came too late for this use was to be inside of the next one.
+    #[test]
+    fn a_barrier_that_takes_nobody_in_before_the_time_is_over_breaks() {
+        let ([first, last, other], handle) = barrier();
+        let arrivals = [&first, &last].map(|participant| (participant, comes(participant, handle, false)));
+        assert_eq!(arrive(&other, of(&other, handle), false, Deadline::NOW), Err(Errno::Broken));
+        assert!(of(&other, handle).state.is_broken());
+        for (participant, arrival) in arrivals {
+            assert_eq!(leaves(participant, handle, arrival), Err(Errno::Broken));
+        }
+        reset(&other, of(&other, handle)).unwrap();
+        is_as_new(&first, &other, handle);
+    }
 }

@@ -167,3 +167,40 @@ pub(crate) fn acquire_again(
     }
     acquired
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::ipc::arena::{Arena, Geometry, Patience};
+    use crate::ipc::sweep::{Sweep, sweep};
+
+    /// The owner dies while another process waits for a condition with this lock.
+    #[test]
+    fn a_lock_is_held_as_often_as_before_a_wait_whoever_has_died() {
+        let geometry = Geometry { processes_max: 2, objects_max: 4, heap_pages: 16 };
+        let arena = Arc::new(Arena::create(geometry).unwrap().1);
+        let participant = |index| Participant { arena: arena.clone(), index, patience: Patience::Brief };
+        let [waiting, owner, supervisor] = [0, 1, 2].map(participant);
+        let handle = create(&waiting, true).unwrap();
+        object::share(&waiting, handle, owner.index).unwrap();
+        let of = |participant| object::resolve::<LockState>(participant, handle).unwrap();
+        for dies in [false, true] {
+            (0..3).for_each(|_| acquire(&waiting, of(&waiting), Deadline::NOW).unwrap());
+            assert_eq!(release_wholly(&waiting, of(&waiting)), Ok(3));
+            acquire(&owner, of(&owner), Deadline::NOW).unwrap();
+            if dies {
+                sweep(Sweep::from_dead(owner.index, true), &supervisor).unwrap();
+            } else {
+                release(&owner, of(&owner)).unwrap();
+            }
+            let acquired = acquire_again(&waiting, of(&waiting), 3);
+            assert_eq!(acquired, if dies { Err(Errno::Ownerdead) } else { Ok(()) });
+            assert_eq!(held(&waiting, of(&waiting)), 3);
+            (0..3).for_each(|_| release(&waiting, of(&waiting)).unwrap());
+            assert_eq!(held(&waiting, of(&waiting)), 0);
+        }
+    }
+}

@@ -256,4 +256,23 @@ mod tests {
         release(&participant, semaphore, 1).unwrap();
         assert_eq!(semaphore.state.value(), VALUE_MAX);
     }
+
+    /// More processes hold units than a semaphore has entries for, so that their counts lie in a page.
+    #[test]
+    fn the_page_of_counts_goes_with_the_semaphore() {
+        const MANY: u32 = 50;
+        let geometry = Geometry { processes_max: MANY, objects_max: 4, heap_pages: 16 };
+        let arena = Arc::new(Arena::create(geometry).unwrap().1);
+        let participant = |index| Participant { arena: arena.clone(), index, patience: Patience::Brief };
+        let maker = participant(0);
+        let handle = create(&maker, u64::from(MANY), false, false).unwrap();
+        (1..MANY).for_each(|index| object::share(&maker, handle, index).unwrap());
+        for participant in (0..MANY).map(participant) {
+            acquire(&participant, object::resolve(&participant, handle).unwrap(), Deadline::NOW).unwrap();
+        }
+        let used = || arena.header().unwrap().heap.used_pages();
+        assert_ne!(used(), 0);
+        (0..MANY).map(participant).for_each(|participant| object::release(&participant, handle).unwrap());
+        assert_eq!((object::count_live(&arena), used()), (Ok(0), 0));
+    }
 }

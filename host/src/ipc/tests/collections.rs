@@ -5,14 +5,18 @@
 use std::sync::Arc;
 
 use sandpool_abi::Errno;
+use sandpool_abi::shelf::WORDS;
 
 use super::common::{copy, of, port};
 use crate::ipc::arena::{Arena, Geometry, Participant, Patience};
 use crate::ipc::collect::Collector;
 use crate::ipc::collections;
+use crate::ipc::kind;
 use crate::ipc::object::{self, Handle};
 use crate::ipc::pipe;
 use crate::ipc::queue::{self, Account, QueueState};
+use crate::ipc::shelf::{self, Change, ShelfState};
+use crate::sys::atomic::Ordering;
 use crate::sys::futex::Deadline;
 use crate::testing::deadline::within_deadline;
 
@@ -234,4 +238,56 @@ fn who_receives_is_told_of_the_last_end_that_was_in_a_message() {
             assert_eq!(received.join().unwrap(), Err(Errno::Closed));
         });
     });
+}
+
+/// The room may be there once objects that nobody can reach are gone.
+#[test]
+fn who_finds_no_room_for_an_item_wants_a_collection() {
+    let [maker, _] = participants(1, 4, 32);
+    let queue = queue::create(&maker, 0, Account::Nothing).unwrap();
+    let put = || queue::put(&maker, port(&maker, queue), &[0; 5000], &[], Deadline::NOW);
+    let is_wanted = || maker.arena.header().unwrap().collections.wanted.load(Ordering::Relaxed) != 0;
+    while put().is_ok() {
+        assert!(!is_wanted());
+    }
+    assert_eq!(put(), Err(Errno::Again));
+    assert!(is_wanted());
+}
+
+/// The collection begins when the process wants it, and brings room when it ends.
+#[test]
+fn who_finds_no_room_waits_until_a_collection_is_done() {
+    within_deadline(|| {
+        let [maker, supervisor] = participants(1, 4, 64);
+        let world = World { maker, supervisor };
+        world.circle(4);
+        let mut collector = Collector::new(&world.supervisor.arena).unwrap();
+        let create = || queue::create(&world.maker, 0, Account::Nothing);
+        assert_eq!(create(), Err(Errno::Nfile));
+        std::thread::scope(|scope| {
+            let made = scope.spawn(|| collections::retry(&world.maker, create));
+            while !made.is_finished() {
+                collector.begin_if_wanted(&world.supervisor).unwrap();
+                assert!(matches!(collector.step(&world.supervisor), Ok(()) | Err(Errno::Busy)));
+                std::thread::yield_now();
+            }
+            assert!(made.join().unwrap().is_ok());
+        });
+    });
+}
+
+/// A collection notices changes of a shelf as it does those of a queue.
+#[test]
+fn a_shelf_that_was_changed_has_another_version() {
+    let [maker, _] = participants(1, 4, 64);
+    let handle = shelf::create(&maker).unwrap();
+    let index = of::<ShelfState>(&maker, handle).index;
+    let mut versions = vec![kind::at(&maker, index).unwrap().version().unwrap()];
+    for content in [Some((&b"one"[..], &[][..])), Some((b"two", &[])), None] {
+        let change = Change { place: 0, content };
+        shelf::change(&maker, of(&maker, handle), &[0; WORDS], &[change]).unwrap();
+        let version = kind::at(&maker, index).unwrap().version().unwrap();
+        assert!(!versions.contains(&version));
+        versions.push(version);
+    }
 }

@@ -404,6 +404,18 @@ fn a_pool_that_can_start_no_worker_ends() {
     assert!(matches!(core.phase, Phase::Ended(PoolEnd::Worker(_))), "{:?}", core.phase);
 }
 
+/// More often than there are slots.
+#[test]
+fn a_worker_that_could_not_be_started_leaves_its_slot() {
+    let (shared, _theirs) = pool();
+    let mut core = locked(&shared.core);
+    for _ in 0..20 {
+        let worker = core.link.start_worker().unwrap();
+        core.link.fails_to_start(worker).unwrap();
+        assert!(core.link.has_ended(worker) && core.link.bury(worker).is_err());
+    }
+}
+
 #[test]
 fn only_what_ended_the_process_is_tried_again() {
     let (shared, _theirs) = pool_with(Rules { retries: 2, ..RULES });
@@ -423,6 +435,28 @@ fn only_what_ended_the_process_is_tried_again() {
     let (worker, how) = ended(1..2, true, KILLED);
     core.worker_has_ended(worker, true, how);
     assert_eq!((core.stats.failed, core.stats.retried, core.scheduler.waiting()), (1, 1, 1));
+}
+
+/// Its time was over, and it failed before it could be killed.
+#[test]
+fn a_late_task_that_has_failed_by_itself_has_its_own_cause() {
+    let (shared, _theirs) = pool_with(Rules { task_timeout: Some(Duration::from_secs(1)), ..RULES });
+    shared.submit([task()]).unwrap();
+    let mut core = locked(&shared.core);
+    let Some(Entry { work: Item::Task(task), .. }) = core.scheduler.get_mut(0) else { panic!("no task") };
+    task.is_late = true;
+    let record = ResultRecord {
+        number: 0,
+        kind: RecordKind::Failed,
+        nanos: 1,
+        used: Used::default(),
+        stdout: &[],
+        stderr: &[],
+        payload: b"why",
+    };
+    assert!(core.take_result(record, nanos_now()));
+    let Some((_, Err(error))) = core.done.last() else { panic!("it has not failed") };
+    assert_eq!(error.cause, Failure::Failed(GuestText::from_bytes(b"why")));
 }
 
 #[test]
@@ -476,7 +510,7 @@ fn large_results_leave_no_memory_behind() {
     let (shared, _theirs) = pool();
     let mut core = locked(&shared.core);
     for _ in 0..300 {
-        core.link.put_result(&[0; 5000]).unwrap();
+        core.link.put_result(&[0; 2 * sandpool_abi::queue::BATCH_ITEM_MAX]).unwrap();
         within_deadline(|| core.step());
     }
     assert_eq!((core.nonsense, &core.phase), (300, &Phase::Running));
@@ -527,6 +561,24 @@ fn a_pool_starves_only_if_nothing_moves_for_long() {
         core.look_after_room();
         assert_eq!(core.starved.is_some(), is_starved, "{what}");
         assert_eq!(matches!(core.phase, Phase::Ended(PoolEnd::Limited(_))), is_starved, "{what}");
+    }
+}
+
+/// A worker is done with its task, and waits for room for the result.
+#[test]
+fn a_pool_that_cannot_deliver_a_result_is_starved() {
+    let (shared, _theirs) = pool_that_is_busy();
+    let mut core = locked(&shared.core);
+    let handle = core.link.start_worker().unwrap();
+    core.crew.add(Worker { handle, ..worker() }, 0);
+    for is_delivering in [false, true] {
+        if is_delivering {
+            core.link.is_delivering(handle).unwrap();
+        }
+        core.moved = (0, core.link.frees());
+        (core.has_more, core.is_stuck, core.starved) = (false, false, Some(0));
+        core.look_after_room();
+        assert_eq!(matches!(core.phase, Phase::Ended(PoolEnd::Limited(_))), is_delivering);
     }
 }
 

@@ -343,6 +343,7 @@ mod tests {
         reads(Framing::Nul, b"", &[]);
         reads(Framing::Nul, b"a\nb\0c\0", &["a\nb", "c"]);
         reads(Framing::Nul, b"a\r\n\0\0c", &["a\r\n", "", "c"]);
+        reads(Framing::Nul, b"a\r\0\r\0", &["a\r", "\r"]);
     }
 
     #[test]

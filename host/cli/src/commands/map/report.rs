@@ -115,7 +115,7 @@ pub(super) fn failed(path: &Path) -> anyhow::Result<Ranges> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is how a test fails")]
 
     use super::*;
 
@@ -139,5 +139,21 @@ mod tests {
         assert_eq!(len(&path).unwrap(), 4);
         std::fs::write(&path, format!("{text}no report\n")).unwrap();
         assert!(failed(&path).unwrap_err().to_string().starts_with("line 6 of "));
+    }
+
+    /// The end of a last line that was cut is looked for from the end on, in parts.
+    #[test]
+    fn a_report_is_as_long_as_its_whole_lines() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("report");
+        assert_eq!(len(&path).unwrap(), 0);
+        for whole in [0, 1, 500, 64 << 10, 70_000, 300_000] {
+            for rest in [0, 1, 500, 64 << 10, 70_000, 300_000] {
+                let mut bytes = vec![b'x'; whole + rest];
+                bytes[..whole].last_mut().into_iter().for_each(|last| *last = b'\n');
+                std::fs::write(&path, bytes).unwrap();
+                assert_eq!(len(&path).unwrap(), whole as u64, "{whole} and {rest}");
+            }
+        }
     }
 }

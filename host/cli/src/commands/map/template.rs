@@ -199,6 +199,7 @@ mod tests {
             shown(&["--in={}", "{.}.out", "{1}", "{", "a}b", "{}{}"], &["x.c"]),
             "prog --in=x.c x.out '{1}' '{' 'a}b' x.cx.c"
         );
+        assert_eq!(shown(&["", "{}"], &["x"]), "prog '' x", "an empty argument is one");
         assert_eq!(shown(&["it's", "{}"], &["two words"]), r"prog 'it'\''s' 'two words'");
     }
 

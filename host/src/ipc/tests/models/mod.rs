@@ -29,6 +29,7 @@ mod queues;
 mod semaphores;
 mod several;
 mod shared_memory;
+mod shelves;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};

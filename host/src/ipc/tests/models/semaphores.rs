@@ -13,6 +13,8 @@ use crate::sys::model;
 models! {
     semaphore_has_so_many_units: a_semaphore(&[]);
     semaphore_with_a_death: a_semaphore(&[0, 1, 2]);
+    semaphore_is_given_several_units: several_units(&[]);
+    semaphore_is_given_several_units_with_a_death: several_units(&[0, 1]);
 }
 
 /// Three processes want one of two units each, or the only one, twice.
@@ -47,6 +49,21 @@ fn a_semaphore(victims: &[u32]) {
         let gone = with_the_dead.lock().unwrap();
         // The dead process may have had a unit that it didn't come to use, or to give back.
         assert!(died >= u64::from(gone.contains(&true)) && died <= gone.len() as u64);
+    });
+    model.run(victims);
+}
+
+/// Two processes want a unit each, and a third gives both at once.
+fn several_units(victims: &[u32]) {
+    let mut model = Model::new();
+    let semaphore = model.share(semaphore::create(&model.maker(), 0, false, false).unwrap());
+    for _ in 0..2 {
+        model.process(move |participant| {
+            semaphore::acquire(participant, of(participant, semaphore), NEVER).unwrap();
+        });
+    }
+    model.process(move |participant| {
+        semaphore::release(participant, of(participant, semaphore), 2).unwrap();
     });
     model.run(victims);
 }
