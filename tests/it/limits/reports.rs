@@ -54,18 +54,6 @@ fn the_summary_of_the_library_says_what_was_refused() {
     assert_eq!(refused("items", Limits::default()), []);
 }
 
-/// There are more processes than a summary tells of, and the main one ends last.
-#[test]
-fn the_main_process_is_always_told_of() {
-    let module = load(guest("limits"));
-    let sandbox = Sandbox::new().limits(Limits::default().processes_max(80));
-    let run = Run::builder(&module).arg("limits").arg("processes").sandbox(sandbox).start().unwrap();
-    let summary = run.wait().unwrap();
-    assert_eq!((summary.processes, summary.reports.len()), (80, 64));
-    let main = summary.reports.iter().filter(|report| report.name == "MainProcess");
-    assert_eq!(main.count(), 1);
-}
-
 #[test]
 fn the_summary_says_at_which_limit_a_process_was() {
     let ended = limited(&["--summary", "--cpu-time", "200ms"], &["spin"]).expect_code(0);

@@ -6,15 +6,14 @@ use std::sync::{Arc, Mutex};
 use shuttle::rand::{Rng as _, thread_rng};
 
 use super::{Model, NEVER, log};
-use crate::ipc::sync::semaphore;
+use crate::ipc::sync::{event, semaphore};
 use crate::ipc::tests::common::of;
 use crate::sys::model;
 
 models! {
     semaphore_has_so_many_units: a_semaphore(&[]);
     semaphore_with_a_death: a_semaphore(&[0, 1, 2]);
-    semaphore_is_given_several_units: several_units(&[]);
-    semaphore_is_given_several_units_with_a_death: several_units(&[0, 1]);
+    semaphore_is_given_several_units: several_units();
 }
 
 /// Three processes want one of two units each, or the only one, twice.
@@ -53,17 +52,26 @@ fn a_semaphore(victims: &[u32]) {
     model.run(victims);
 }
 
-/// Two processes want a unit each, and a third gives both at once.
-fn several_units(victims: &[u32]) {
+/// Two processes want a unit each, and a third gives both at once. None of the two ends before the other has one: what a process
+/// has when it ends wakes all.
+fn several_units() {
     let mut model = Model::new();
     let semaphore = model.share(semaphore::create(&model.maker(), 0, false, false).unwrap());
+    let both = model.share(event::create(&model.maker()).unwrap());
+    let have_one = log();
     for _ in 0..2 {
+        let have_one = have_one.clone();
         model.process(move |participant| {
             semaphore::acquire(participant, of(participant, semaphore), NEVER).unwrap();
+            have_one.lock().unwrap().push(participant.index);
+            if have_one.lock().unwrap().len() == 2 {
+                event::set(participant, of(participant, both)).unwrap();
+            }
+            event::wait(participant, of(participant, both), NEVER).unwrap();
         });
     }
     model.process(move |participant| {
         semaphore::release(participant, of(participant, semaphore), 2).unwrap();
     });
-    model.run(victims);
+    model.run(&[]);
 }
