@@ -294,6 +294,8 @@ impl std::error::Error for DecodeError {}
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
     use super::*;
     use crate::manager::{CallError, StartError};
     use crate::pool::{PoolError, TaskError};

@@ -100,7 +100,8 @@ impl<'de> Deserializer<'de> for Decoder<'_, '_> {
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
         match self.pickle.node(self.id)? {
             Node::None => self.deserialize_any(visitor),
-            _ => visitor.visit_some(self),
+            // A type may be one of its own options, or of its own fields, without end.
+            _ => visitor.visit_some(self.part(self.id)?),
         }
     }
 
@@ -109,7 +110,7 @@ impl<'de> Deserializer<'de> for Decoder<'_, '_> {
         _: &'static str,
         visitor: V,
     ) -> Result<V::Value, Failure> {
-        visitor.visit_newtype_struct(self)
+        visitor.visit_newtype_struct(self.part(self.id)?)
     }
 
     fn deserialize_enum<V: Visitor<'de>>(

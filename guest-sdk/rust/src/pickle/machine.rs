@@ -10,6 +10,9 @@ use std::collections::BTreeMap;
 
 use super::Failure;
 
+/// The most characters of a name that an error shows.
+const SHOWN: usize = 100;
+
 /// The number of a node.
 pub(super) type Id = u32;
 
@@ -243,15 +246,14 @@ impl<'a> Machine<'a> {
         let name = match opcode {
             // GLOBAL: two lines
             b'c' => {
-                let mut lines = self.rest.split(|byte| *byte == b'\n').map(String::from_utf8_lossy);
-                Some((
-                    lines.next().unwrap_or_default().into_owned(),
-                    lines.next().unwrap_or_default().into_owned(),
-                ))
+                let start = self.rest.get(..self.rest.len().min(2 * SHOWN)).unwrap_or_default();
+                let mut lines =
+                    start.split(|byte| *byte == b'\n').map(|line| String::from_utf8_lossy(line).into_owned());
+                Some((lines.next().unwrap_or_default(), lines.next().unwrap_or_default()))
             }
             0x93 => {
                 let mut text = || match self.pop().ok().and_then(|id| self.nodes.get(id as usize)) {
-                    Some(Node::Str(text)) => Some((*text).to_owned()),
+                    Some(Node::Str(text)) => Some(text.chars().take(SHOWN).collect()),
                     _ => None,
                 };
                 text().and_then(|name| Some((text()?, name)))
@@ -260,7 +262,7 @@ impl<'a> Machine<'a> {
         };
         match name {
             Some((module, name)) => {
-                let shown: String = format!("{module}.{name}").chars().take(100).collect();
+                let shown: String = format!("{module}.{name}").chars().take(SHOWN).collect();
                 Failure::new(format!("it has `{}` in it, and only plain data is read", shown.escape_debug()))
             }
             None => Failure::new("it has an object in it, and only plain data is read"),

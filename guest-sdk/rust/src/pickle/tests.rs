@@ -137,6 +137,11 @@ fn a_value_is_no_deeper_and_not_much_larger_than_its_bytes() {
     refuses::<Nothing>(&named(&nested(100_000)), "it is nested more than 64 deep");
     // A list that has itself
     refuses::<Nothing>(&named(b"\x80\x04]\x94h\0a."), "it is nested more than 64 deep");
+    // A type of which no value but this one ends
+    #[derive(Debug, Deserialize)]
+    struct Endless(#[expect(dead_code, reason = "it is decoded only")] Option<Box<Endless>>);
+    assert!(from_slice::<Endless>(b"\x80\x04N.").is_ok());
+    refuses::<Endless>(b"\x80\x04K\x01.", "it is nested more than 64 deep");
     // Lists of lists of lists, each of which has the one before ten times
     let mut bomb = b"\x80\x04]\x940".to_vec();
     for level in 0..20_u8 {
