@@ -271,7 +271,7 @@ with Client(('127.0.0.1', int(sys.argv[1])), authkey=b'secret') as connection:
     for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1):
         connection.send_bytes(pickle.dumps(order, protocol))
         assert connection.recv() == order, protocol
-    for wrong in (Other(), 7, {**order, 'price': 'x'}, [[]] * 10):
+    for wrong in (Other(), 7, {**order, 'price': 'x'}, [1, 2.5]):
         connection.send(wrong)
         print(connection.recv().split(': ', 1)[1])
     connection.send_bytes(b'no pickle')
@@ -290,7 +290,7 @@ fn python_and_a_guest_exchange_values_and_no_pickle_runs_anything() {
             "it has `posix.system` in it, and only plain data is read\n\
              invalid type: integer `7`, expected struct Order\n\
              invalid type: string \"x\", expected f64\n\
-             invalid length 10, expected struct Order with 5 elements\n\
+             invalid length 2, expected struct Order with 5 elements\n\
              it is no pickle: it has no instruction 0x6e\n",
             "{version:?}"
         );

@@ -133,6 +133,22 @@ fn whatever_a_guest_passes_is_answered() {
 }
 
 #[test]
+fn a_file_for_which_there_is_no_number_is_closed_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let grant = format!("{}:/files", folder.path().display());
+    let mut command = sandpool();
+    command
+        .args(["run", "--open-files-max", "40", "--dir", &grant])
+        .arg(guest("byte_pipes"))
+        .args(["--", "full"]);
+    let ended = finish(&mut command).expect_code(0);
+    let numbers: Vec<u32> = ended.stdout.split_whitespace().map(|number| number.parse().unwrap()).collect();
+    // The last pipe may need one number more than there is, and a file needs one.
+    let [pipes, refused, opened] = numbers[..] else { panic!("{ended}") };
+    assert!(pipes >= 10 && refused >= 999 && opened == pipes, "{ended}");
+}
+
+#[test]
 fn pipes_of_the_rust_sdk() {
     finish(&mut run_with("byte_pipes", &[])).expect_code(0).expect_stdout(&[
         "and the parent, child, from, the",

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use sandpool::limits::Limit;
+use sandpool::run::Stdio;
 use sandpool::{ExitStatus, Limits, Run, Sandbox};
 
 use crate::support::{guest, load};
@@ -99,4 +100,14 @@ fn the_peak_of_a_run_is_that_of_its_largest_process() {
     let peak = summary.reports.iter().map(|report| report.peak_memory).max().unwrap();
     assert!(last.peak_memory < peak, "{summary:?}");
     assert_eq!(summary.peak_memory, peak, "{summary:?}");
+}
+
+/// There is room for the reports of 64 processes.
+#[test]
+fn the_main_process_is_reported_after_any_number_of_others() {
+    let module = load(guest("process_many"));
+    let run = Run::builder(&module).args(["process_many", "100"]).stdin(Stdio::null()).stdout(Stdio::null());
+    let summary = run.start().unwrap().wait().unwrap();
+    assert_eq!(summary.reports.len(), 64);
+    assert!(summary.reports.last().unwrap().name == "MainProcess", "{summary:?}");
 }

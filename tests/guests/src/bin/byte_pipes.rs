@@ -1,11 +1,15 @@
 //! Pipes of bytes in Rust, as `std` has them elsewhere.
 
+use std::fs::File;
 use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
 
 use sandpool_guest::{Process, io};
 
 #[sandpool_guest::main]
 fn main() -> Result<(), Box<dyn std::error::Error>> {
+    if std::env::args().nth(1).as_deref() == Some("full") {
+        return files_beyond_the_limit();
+    }
     let (reader, writer) = io::pipe()?;
     let other = writer.try_clone()?;
     let child = Process::fork(|| {
@@ -36,5 +40,20 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     reader.read_to_end(&mut bytes)?;
     child.join()?;
     println!("{} {}", bytes.len(), bytes.iter().all(|byte| *byte == 7));
+    Ok(())
+}
+
+/// While pipes have all descriptors, no file is opened; afterwards one is, so that none of those has kept one.
+fn files_beyond_the_limit() -> Result<(), Box<dyn std::error::Error>> {
+    std::fs::write("/files/file", "x")?;
+    let mut pipes = Vec::new();
+    while let Ok(pipe) = io::pipe() {
+        pipes.push(pipe);
+    }
+    let refused = (0..1000).filter(|_| File::open("/files/file").is_err()).count();
+    let had = pipes.len();
+    pipes.truncate(1);
+    let opened = (0..had).map_while(|_| File::open("/files/file").ok()).collect::<Vec<_>>();
+    println!("{had} {refused} {}", opened.len());
     Ok(())
 }
