@@ -43,6 +43,15 @@ fn is<T: Debug, E: Debug>(what: &str, result: Result<T, E>, expected: &str) -> O
     }
 }
 
+/// Compares the beginning of a result: the limit that an error names depends on the run.
+fn begins<T: Debug, E: Debug>(what: &str, result: Result<T, E>, expected: &str) -> Outcome {
+    let error = result.err().map(|error| format!("{error:?}")).unwrap_or_default();
+    match error.strip_prefix(expected) {
+        Some(_) => is(what, Ok::<_, E>(()), "()"),
+        None => Err(format!("failed: {what}: {error:?}, not {expected}").into()),
+    }
+}
+
 fn queues() -> Outcome {
     for maxsize in [0, 1, MOST / 2, MOST] {
         let queue = Queue::bounded(maxsize)?;
@@ -77,7 +86,7 @@ fn pipes() -> Outcome {
 
 fn counts() -> Outcome {
     const UNITS: u64 = 1 << 62;
-    const BEYOND: &str = "OutOfRange(\"a semaphore has at most 2^62 units\")";
+    const BEYOND: &str = "a semaphore has at most 2^62 units";
     for units in [UNITS + 1, 1 << 63, u64::MAX] {
         is("units", Semaphore::new(units), BEYOND)?;
         is("bounded units", BoundedSemaphore::new(units), BEYOND)?;
@@ -95,7 +104,7 @@ fn counts() -> Outcome {
         BoundedSemaphore::new(0)?.release().map_err(|error| error == ReleaseError::TooManyTimes),
         "true",
     )?;
-    is("no party", Barrier::new(0), "OutOfRange(\"a barrier is for at least one process\")")?;
+    is("no party", Barrier::new(0), "a barrier is for at least one process")?;
     let crowd = Barrier::with_timeout(MOST, Duration::from_millis(1))?;
     is("all parties", crowd.parties(), &MOST.to_string())?;
     is("never all", crowd.wait().map_err(|error| matches!(error, BarrierError::Broken)), "true")?;
@@ -107,11 +116,7 @@ fn counts() -> Outcome {
     let event = Event::new()?;
     let events: Vec<_> = (0..4097).map(|_| event.clone()).collect();
     is("as many as 4096", wait(&events[..4096], Some(Duration::ZERO)), "[]")?;
-    is(
-        "one more",
-        wait(&events, Some(Duration::ZERO)),
-        "OutOfRange(\"at most 4096 things can be waited for\")",
-    )
+    is("one more", wait(&events, Some(Duration::ZERO)), "at most 4096 things can be waited for")
 }
 
 /// A wait of the longest time lasts until the thing is there.
@@ -166,37 +171,37 @@ fn timeouts() -> Outcome {
 
 fn memory() -> Outcome {
     for len in [MOST, MOST / 2, 1 << 31] {
-        is("bytes", SharedMemory::create(len), "TooLarge")?;
-        is("elements", RawArray::<u8>::new(len), "TooLarge")?;
-        is("large elements", RawArray::<[u64; 1000]>::new(len), "TooLarge")?;
-        is("elements with a lock", Array::<u64>::new(len), "TooLarge")?;
+        begins("bytes", SharedMemory::create(len), "it doesn't fit into the arena")?;
+        begins("elements", RawArray::<u8>::new(len), "it doesn't fit into the arena")?;
+        begins("large elements", RawArray::<[u64; 1000]>::new(len), "it doesn't fit into the arena")?;
+        begins("elements with a lock", Array::<u64>::new(len), "it doesn't fit into the arena")?;
     }
-    is("no bytes", SharedMemory::create(0), "NoSize")?;
+    is("no bytes", SharedMemory::create(0), "shared memory has at least one byte")?;
     is("no elements", RawArray::<u64>::new(0).map(|array| array.len()), "0")?;
     let memory = SharedMemory::create(64)?;
     let (raw, array) = (RawArray::<u64>::new(8)?, Array::<u64>::new(8)?);
     let list = ShareableList::new([ListItem::Int(1)])?;
     for at in [8, 64, MOST / 8, MOST / 8 + 1, MOST / 2, MOST - 7, MOST] {
-        is("an element", raw.get(at), "OutOfBounds")?;
-        is("to be set", raw.set(at, 1), "OutOfBounds")?;
-        is("elements to read", raw.copy_to(at, &mut [0]), "OutOfBounds")?;
-        is("elements to write", raw.copy_from(at, &[0]), "OutOfBounds")?;
-        is("an integer", raw.atomic(at).map(drop), "OutOfBounds")?;
-        is("one with a lock", array.get(at), "OutOfBounds")?;
-        is("to be set with a lock", array.set(at, 1), "OutOfBounds")?;
-        is("to read with a lock", array.read_into(at, &mut [0]), "OutOfBounds")?;
-        is("to write with a lock", array.write_from(at, &[0]), "OutOfBounds")?;
-        is("an item of a list", list.get(at), "OutOfBounds")?;
-        is("to be set in a list", list.set(at, 1), "OutOfBounds")?;
+        is("an element", raw.get(at), "index out of range")?;
+        is("to be set", raw.set(at, 1), "index out of range")?;
+        is("elements to read", raw.copy_to(at, &mut [0]), "index out of range")?;
+        is("elements to write", raw.copy_from(at, &[0]), "index out of range")?;
+        is("an integer", raw.atomic(at).map(drop), "index out of range")?;
+        is("one with a lock", array.get(at), "index out of range")?;
+        is("to be set with a lock", array.set(at, 1), "index out of range")?;
+        is("to read with a lock", array.read_into(at, &mut [0]), "index out of range")?;
+        is("to write with a lock", array.write_from(at, &[0]), "index out of range")?;
+        is("an item of a list", list.get(at), "index out of range")?;
+        is("to be set in a list", list.set(at, 1), "index out of range")?;
     }
     for at in [64, MOST / 2, MOST - 7, MOST] {
-        is("a byte", memory.get(at), "OutOfBounds")?;
-        is("a byte to be set", memory.set(at, 1), "OutOfBounds")?;
-        is("bytes to read", memory.read_into(at, &mut [0; 8]), "OutOfBounds")?;
-        is("bytes to write", memory.write_from(at, &[0; 8]), "OutOfBounds")?;
-        is("an integer of bytes", memory.atomic::<u64>(at).map(drop), "OutOfBounds")?;
+        is("a byte", memory.get(at), "index out of range")?;
+        is("a byte to be set", memory.set(at, 1), "index out of range")?;
+        is("bytes to read", memory.read_into(at, &mut [0; 8]), "index out of range")?;
+        is("bytes to write", memory.write_from(at, &[0; 8]), "index out of range")?;
+        is("an integer of bytes", memory.atomic::<u64>(at).map(drop), "index out of range")?;
     }
-    is("an integer that isn't aligned", memory.atomic::<u64>(4).map(drop), "OutOfBounds")?;
+    is("an integer that isn't aligned", memory.atomic::<u64>(4).map(drop), "index out of range")?;
     let value = RawValue::new(u64::MAX)?;
     check("a number beyond the last", value.atomic().fetch_add(2) == u64::MAX && value.get()? == 1)?;
     memory.unlink()?;
@@ -206,7 +211,7 @@ fn memory() -> Outcome {
 fn pools() -> Outcome {
     for processes in [MOST, MOST / 2, 1 << 31, 1 << 20] {
         let refused = Pool::builder().processes(processes).build();
-        is("workers", refused.map(drop), "Start(TooManyProcesses)")?;
+        begins("workers", refused.map(drop), "Start(too many processes")?;
     }
     let pool = Pool::builder()
         .processes(1)
@@ -215,7 +220,7 @@ fn pools() -> Outcome {
         .task_timeout(LONGEST)
         .build()?;
     for processes in [MOST, MOST / 2, 1 << 31, 1 << 20] {
-        is("more workers", pool.resize(processes), "Start(TooManyProcesses)")?;
+        begins("more workers", pool.resize(processes), "Start(too many processes")?;
     }
     is("no worker", pool.resize(0), "Zero(\"processes\")")?;
     is("as many as before", pool.resize(1), "()")?;
