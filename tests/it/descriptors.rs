@@ -139,7 +139,7 @@ fn a_file_for_which_there_is_no_number_is_closed_again() {
     let mut command = sandpool();
     command
         .args(["run", "--open-files-max", "40", "--dir", &grant])
-        .arg(guest("byte_pipes"))
+        .arg(crate::support::guest("byte_pipes"))
         .args(["--", "full"]);
     let ended = finish(&mut command).expect_code(0);
     let numbers: Vec<u32> = ended.stdout.split_whitespace().map(|number| number.parse().unwrap()).collect();
