@@ -49,7 +49,7 @@ fn collected_objects_count_as_memory() {
         ends(sandbox(Limits::default().run_memory_max(limit)), &kept),
         ExitStatus::Limited(Limit::RunMemory(limit))
     );
-    // As many bytes, of which few are in use at once.
+    // These lists have as many bytes, and few of the bytes are in use at once.
     let garbage = program(LISTS, &ten_times("(call $make (i32.const 100000))"));
     assert_eq!(ends(sandbox(Limits::default().memory_max(limit)), &garbage), ExitStatus::Exited(0));
     // Exceptions are objects, and most are garbage at once.

@@ -295,7 +295,7 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    /// What lies above the last mark is all that an instruction sees.
+    /// Whether the stack has nothing above the last mark: no instruction sees what lies below.
     fn is_empty(&self) -> bool {
         self.stack.len() <= self.marks.last().copied().unwrap_or(0)
     }

@@ -74,11 +74,6 @@ impl Parts<'_> {
         value.serialize(&mut *self.writer)
     }
 
-    fn field<T: Serialize + ?Sized>(&mut self, name: &str, value: &T) -> Result<(), Failure> {
-        self.writer.serialize_str(name)?;
-        self.part(value)
-    }
-
     fn finish(self) -> Result<(), Failure> {
         self.writer.put(self.end)
     }
@@ -254,57 +249,51 @@ impl<'a> Serializer for &'a mut Writer {
     }
 }
 
-impl SerializeSeq for Parts<'_> {
-    type Ok = ();
-    type Error = Failure;
+/// Parts of a collection, one after the other.
+macro_rules! serialize_parts {
+    ($($part_of:ident: $method:ident),+ $(,)?) => {
+        $(impl $part_of for Parts<'_> {
+            type Ok = ();
+            type Error = Failure;
 
-    fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Failure> {
-        self.part(value)
-    }
+            fn $method<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Failure> {
+                self.part(value)
+            }
 
-    fn end(self) -> Result<(), Failure> {
-        self.finish()
-    }
+            fn end(self) -> Result<(), Failure> {
+                self.finish()
+            }
+        })+
+    };
 }
 
-impl SerializeTuple for Parts<'_> {
-    type Ok = ();
-    type Error = Failure;
+serialize_parts!(
+    SerializeSeq: serialize_element,
+    SerializeTuple: serialize_element,
+    SerializeTupleStruct: serialize_field,
+    SerializeTupleVariant: serialize_field,
+);
 
-    fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Failure> {
-        self.part(value)
-    }
+/// Fields with their names.
+macro_rules! serialize_fields {
+    ($($fields_of:ident),+) => {
+        $(impl $fields_of for Parts<'_> {
+            type Ok = ();
+            type Error = Failure;
 
-    fn end(self) -> Result<(), Failure> {
-        self.finish()
-    }
+            fn serialize_field<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> Result<(), Failure> {
+                self.writer.serialize_str(name)?;
+                self.part(value)
+            }
+
+            fn end(self) -> Result<(), Failure> {
+                self.finish()
+            }
+        })+
+    };
 }
 
-impl SerializeTupleStruct for Parts<'_> {
-    type Ok = ();
-    type Error = Failure;
-
-    fn serialize_field<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Failure> {
-        self.part(value)
-    }
-
-    fn end(self) -> Result<(), Failure> {
-        self.finish()
-    }
-}
-
-impl SerializeTupleVariant for Parts<'_> {
-    type Ok = ();
-    type Error = Failure;
-
-    fn serialize_field<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Failure> {
-        self.part(value)
-    }
-
-    fn end(self) -> Result<(), Failure> {
-        self.finish()
-    }
-}
+serialize_fields!(SerializeStruct, SerializeStructVariant);
 
 impl SerializeMap for Parts<'_> {
     type Ok = ();
@@ -316,40 +305,6 @@ impl SerializeMap for Parts<'_> {
 
     fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Failure> {
         self.part(value)
-    }
-
-    fn end(self) -> Result<(), Failure> {
-        self.finish()
-    }
-}
-
-impl SerializeStruct for Parts<'_> {
-    type Ok = ();
-    type Error = Failure;
-
-    fn serialize_field<T: Serialize + ?Sized>(
-        &mut self,
-        name: &'static str,
-        value: &T,
-    ) -> Result<(), Failure> {
-        self.field(name, value)
-    }
-
-    fn end(self) -> Result<(), Failure> {
-        self.finish()
-    }
-}
-
-impl SerializeStructVariant for Parts<'_> {
-    type Ok = ();
-    type Error = Failure;
-
-    fn serialize_field<T: Serialize + ?Sized>(
-        &mut self,
-        name: &'static str,
-        value: &T,
-    ) -> Result<(), Failure> {
-        self.field(name, value)
     }
 
     fn end(self) -> Result<(), Failure> {
