@@ -132,22 +132,7 @@ pub(super) fn run(
         epoll.add(descriptor, EpollEvent::new(EpollFlags::EPOLLIN, token))?;
     }
     listen_for_news(participant.arena.clone(), bell.clone())?;
-    let now = Instant::now();
-    let mut gateway = Gateway {
-        settings,
-        participant,
-        epoll,
-        slots: Vec::new(),
-        chores: Chores::new(),
-        scratch: vec![0; SMALL as usize],
-        held_in: 0,
-        held_out: 0,
-        allowance: RATE,
-        refilled: now,
-        is_deaf: false,
-        has_freed: false,
-        idle: 0,
-    };
+    let mut gateway = Gateway::new(participant, settings, epoll);
     let mut events = vec![EpollEvent::empty(); 256];
     let mut timeout = EpollTimeout::ZERO;
     loop {
@@ -185,6 +170,24 @@ fn listen_for_news(arena: Arc<Arena>, bell: Arc<OwnedFd>) -> io::Result<()> {
 }
 
 impl Gateway {
+    fn new(participant: Participant, settings: Settings, epoll: Epoll) -> Self {
+        Self {
+            settings,
+            participant,
+            epoll,
+            slots: Vec::new(),
+            chores: Chores::new(),
+            scratch: vec![0; SMALL as usize],
+            held_in: 0,
+            held_out: 0,
+            allowance: RATE,
+            refilled: Instant::now(),
+            is_deaf: false,
+            has_freed: false,
+            idle: 0,
+        }
+    }
+
     /// Notes what the kernel says of a socket.
     fn note(&mut self, token: u64, events: EpollFlags) {
         let gone = EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR;

@@ -30,21 +30,8 @@ fn gateway(connections_max: u32) -> (Participant, Gateway) {
         objects_max: geometry.objects_max,
         heap_pages: geometry.heap_pages,
     };
-    let gateway = Gateway {
-        settings,
-        participant: outside::gateway(arena),
-        epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).unwrap(),
-        slots: Vec::new(),
-        chores: Chores::new(),
-        scratch: vec![0; SMALL as usize],
-        held_in: 0,
-        held_out: 0,
-        allowance: RATE,
-        refilled: Instant::now(),
-        is_deaf: false,
-        has_freed: false,
-        idle: 0,
-    };
+    let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).unwrap();
+    let gateway = Gateway::new(outside::gateway(arena), settings, epoll);
     (guest, gateway)
 }
 

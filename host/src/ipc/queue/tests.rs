@@ -27,15 +27,21 @@ fn get_one(participant: &Participant, handle: Handle) -> Result<Taken> {
     get(participant, port(participant, handle), || false, &mut [0; 8], Deadline::NOW)
 }
 
-/// One process takes `taken` of three items, another says that `done` of them are done with, and the first dies.
-fn after_the_death(taken: u64, done: u64, check: impl Fn(&Participant, Handle)) {
+/// A joinable queue with this number of items, and a process that has put them, one that has the queue as well, and the supervisor.
+fn joinable(items: u32) -> ([Participant; 3], Handle) {
     let geometry = Geometry { processes_max: PROCESSES, objects_max: 4, heap_pages: 16 };
     let arena = Arc::new(Arena::create(geometry).unwrap().1);
     let participant = |index| Participant { arena: arena.clone(), index, patience: Patience::Brief };
     let [other, holder, supervisor] = [0, 1, PROCESSES].map(participant);
     let handle = create(&other, 0, Account::Joinable).unwrap();
     object::share(&other, handle, holder.index).unwrap();
-    (0..3).for_each(|_| put_one(&other, handle));
+    (0..items).for_each(|_| put_one(&other, handle));
+    ([other, holder, supervisor], handle)
+}
+
+/// One process takes `taken` of three items, another says that `done` of them are done with, and the first dies.
+fn after_the_death(taken: u64, done: u64, check: impl Fn(&Participant, Handle)) {
+    let ([other, holder, supervisor], handle) = joinable(3);
     (0..taken).for_each(|_| drop(get_one(&holder, handle).unwrap()));
     (0..done).for_each(|_| task_done(&other, port(&other, handle)).unwrap());
     sweep(Sweep::from_dead(holder.index, true), &supervisor).unwrap();
@@ -266,13 +272,7 @@ fn a_pipe_holds_as_many_bytes_as_its_bound_and_one_message_however_long() {
 /// A count that a hostile process has written is believed as far as there are such items.
 #[test]
 fn no_more_items_are_lost_than_are_open() {
-    let geometry = Geometry { processes_max: PROCESSES, objects_max: 4, heap_pages: 16 };
-    let arena = Arc::new(Arena::create(geometry).unwrap().1);
-    let participant = |index| Participant { arena: arena.clone(), index, patience: Patience::Brief };
-    let [other, holder, supervisor] = [0, 1, PROCESSES].map(participant);
-    let handle = create(&other, 0, Account::Joinable).unwrap();
-    object::share(&other, handle, holder.index).unwrap();
-    (0..3).for_each(|_| put_one(&other, handle));
+    let ([other, holder, supervisor], handle) = joinable(3);
     get_one(&holder, handle).unwrap();
     let entries = &port(&other, handle).queue.taken.entries;
     let own = entries.iter().find(|entry| entry.load(Ordering::Relaxed) != 0).unwrap();
@@ -371,13 +371,7 @@ fn many_items_that_are_put_at_once_wake_all_who_wait() {
 /// A consumer dies after it has said that an item is done with, and before others can see that.
 #[test]
 fn an_item_that_was_done_with_at_a_death_is_not_waited_for() {
-    let geometry = Geometry { processes_max: PROCESSES, objects_max: 4, heap_pages: 16 };
-    let arena = Arc::new(Arena::create(geometry).unwrap().1);
-    let participant = |index| Participant { arena: arena.clone(), index, patience: Patience::Brief };
-    let [other, holder, supervisor] = [0, 1, PROCESSES].map(participant);
-    let handle = create(&other, 0, Account::Joinable).unwrap();
-    object::share(&other, handle, holder.index).unwrap();
-    put_one(&other, handle);
+    let ([other, holder, supervisor], handle) = joinable(1);
     get_one(&holder, handle).unwrap();
     let Port { queue, object, .. } = port(&holder, handle);
     let operation = holder.begin(object).unwrap();

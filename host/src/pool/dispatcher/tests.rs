@@ -67,6 +67,11 @@ fn task() -> Task {
     Task::new("task".into(), 0, b"input", Sink::Cell(cell))
 }
 
+/// The result of the first task.
+fn result_of_first(kind: RecordKind, payload: &[u8]) -> ResultRecord<'_> {
+    ResultRecord { number: 0, kind, nanos: 1, used: Used::default(), stdout: &[], stderr: &[], payload }
+}
+
 #[test]
 fn a_pool_is_terminated_while_somebody_works_with_its_core() {
     within_deadline(terminate_while_somebody_works);
@@ -421,15 +426,7 @@ fn only_what_ended_the_process_is_tried_again() {
     let (shared, _theirs) = pool_with(Rules { retries: 2, ..RULES });
     shared.submit([task(), task()]).unwrap();
     let mut core = locked(&shared.core);
-    let record = ResultRecord {
-        number: 0,
-        kind: RecordKind::Failed,
-        nanos: 1,
-        used: Used::default(),
-        stdout: &[],
-        stderr: &[],
-        payload: &[],
-    };
+    let record = result_of_first(RecordKind::Failed, &[]);
     assert!(core.take_result(record, nanos_now()));
     assert_eq!((core.stats.failed, core.stats.retried, core.scheduler.waiting()), (1, 0, 0));
     let (worker, how) = ended(1..2, true, KILLED);
@@ -445,15 +442,7 @@ fn a_late_task_that_has_failed_by_itself_has_its_own_cause() {
     let mut core = locked(&shared.core);
     let Some(Entry { work: Item::Task(task), .. }) = core.scheduler.get_mut(0) else { panic!("no task") };
     task.is_late = true;
-    let record = ResultRecord {
-        number: 0,
-        kind: RecordKind::Failed,
-        nanos: 1,
-        used: Used::default(),
-        stdout: &[],
-        stderr: &[],
-        payload: b"why",
-    };
+    let record = result_of_first(RecordKind::Failed, b"why");
     assert!(core.take_result(record, nanos_now()));
     let Some((_, Err(error))) = core.done.last() else { panic!("it has not failed") };
     assert_eq!(error.cause, Failure::Failed(GuestText::from_bytes(b"why")));
@@ -480,15 +469,7 @@ fn bury_workers_with_results() {
     let mut core = locked(&shared.core);
     let mut record = Vec::new();
     let payload = [0; sandpool_abi::queue::BATCH_ITEM_MAX];
-    let result = ResultRecord {
-        number: 0,
-        kind: RecordKind::Done,
-        nanos: 1,
-        used: Used::default(),
-        stdout: &[],
-        stderr: &[],
-        payload: &payload,
-    };
+    let result = result_of_first(RecordKind::Done, &payload);
     result.encode(&mut record);
     core.link.put_result(&record).unwrap();
     // More than one turn takes: each of these is a batch by itself.
