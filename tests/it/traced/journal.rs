@@ -2,21 +2,15 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::io::Write as _;
 use std::os::unix::fs::FileExt as _;
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
-use nix::errno::Errno;
 use nix::libc;
-use nix::sys::ptrace::{self, Options};
-use nix::sys::signal::Signal;
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-use crate::procfs;
-use crate::support::{deadline, guest, sandpool_bin};
+use super::{Seen, Stage, Verdict, trace};
+use crate::support::{guest, sandpool};
 
 /// Something that was done to a file or a directory, and has succeeded.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,58 +25,21 @@ enum Step {
     Removed(PathBuf),
 }
 
-/// Runs a command in a folder, in which it does this, to its end. Its threads are traced, and no process that it starts.
+/// Runs the command in a folder, in which it does this, to its end. Its threads are traced, and no process that it starts.
 fn traced(folder: &Path, arguments: &[&str]) -> (Vec<Step>, i32) {
     traced_to(Stdio::null(), folder, arguments)
 }
 
-#[allow(clippy::zombie_processes, reason = "`waitpid` waits for it, as for its threads")]
 fn traced_to(stdout: Stdio, folder: &Path, arguments: &[&str]) -> (Vec<Step>, i32) {
-    // The shell waits until it is traced, and is the command then.
-    let mut command = Command::new("sh");
-    command.args(["-c", "read -r _; exec \"$@\"", "sh"]).arg(sandpool_bin()).args(arguments);
-    command.current_dir(folder).stdin(Stdio::piped()).stdout(stdout).stderr(Stdio::null());
-    let mut child = command.process_group(0).spawn().unwrap();
-    let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
-    let options = Options::PTRACE_O_TRACESYSGOOD | Options::PTRACE_O_TRACECLONE | Options::PTRACE_O_EXITKILL;
-    ptrace::seize(pid, options).unwrap();
-    ptrace::interrupt(pid).unwrap();
-    child.stdin.take().unwrap().write_all(b"\n").unwrap();
-    // A process that hangs is killed, by its number, which is nobody else's as long as this thread hasn't waited for it.
-    let (done, is_done) = std::sync::mpsc::channel::<()>();
-    let watch = std::thread::spawn(move || {
-        let hangs = is_done.recv_timeout(deadline()) == Err(std::sync::mpsc::RecvTimeoutError::Timeout);
-        if hangs {
-            procfs::kill(pid.as_raw().unsigned_abs(), Signal::SIGKILL, |_| true);
-        }
-        hangs
-    });
-    let mut trace =
+    let mut command = sandpool();
+    command.args(arguments).current_dir(folder);
+    let mut steps =
         Trace { folder: folder.canonicalize().unwrap(), begun: HashMap::new(), steps: Vec::new() };
-    let code = loop {
-        // Other tests' children are other threads'.
-        let status = waitpid(None, Some(WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD)).unwrap();
-        let (thread, signal) = match status {
-            WaitStatus::Exited(ended, code) if ended == pid => break code,
-            WaitStatus::Signaled(ended, signal, _) if ended == pid => break 128 + signal as i32,
-            WaitStatus::Exited(..) | WaitStatus::Signaled(..) => continue,
-            WaitStatus::PtraceSyscall(thread) => {
-                trace.see(thread);
-                (thread, None)
-            }
-            WaitStatus::PtraceEvent(thread, ..) => (thread, None),
-            WaitStatus::Stopped(thread, signal) => (thread, Some(signal)),
-            _ => continue,
-        };
-        match ptrace::syscall(thread, signal) {
-            // It may have been killed meanwhile.
-            Ok(()) | Err(Errno::ESRCH) => {}
-            Err(error) => panic!("{error}"),
-        }
-    };
-    drop(done);
-    assert!(!watch.join().unwrap(), "it hangs");
-    (trace.steps, code)
+    let status = trace(&command, stdout, Stdio::null(), Seen::Command, |thread, stage| {
+        steps.see(thread, stage);
+        Verdict::GoOn
+    });
+    (steps.steps, status.code().unwrap())
 }
 
 struct Trace {
@@ -94,26 +51,15 @@ struct Trace {
 
 impl Trace {
     /// A thread begins a system call, or has come to its end.
-    #[allow(unsafe_code, reason = "the kernel says which field of a union there is")]
-    fn see(&mut self, thread: Pid) {
-        const ENTRY: u8 = 1;
-        const EXIT: u8 = 2;
-        let Ok(info) = ptrace::syscall_info(thread) else { return };
-        match info.op {
-            ENTRY => {
-                // SAFETY: this is what it has at an entry.
-                let entry = unsafe { info.u.entry };
+    fn see(&mut self, thread: Pid, stage: Stage) {
+        match stage {
+            Stage::Entry { number, args } => {
                 self.begun.remove(&thread);
-                if let Some(step) = self.step(thread, entry.nr as i64, entry.args) {
+                if let Some(step) = self.step(thread, number, args) {
                     self.begun.insert(thread, step);
                 }
             }
-            EXIT => {
-                // SAFETY: this is what it has at an exit.
-                let exit = unsafe { info.u.exit };
-                self.steps.extend(self.begun.remove(&thread).filter(|_| exit.is_error == 0));
-            }
-            _ => {}
+            Stage::Exit { result } => self.steps.extend(self.begun.remove(&thread).filter(|_| result >= 0)),
         }
     }
 
