@@ -74,7 +74,10 @@ fn next_two(parent: Process) -> Outcome {
     };
     let next = [start()?, start()?];
     for process in &next {
-        check("it is not taken for the dead one", process.join_timeout(Duration::from_millis(200))?.is_none())?;
+        check(
+            "it is not taken for the dead one",
+            process.join_timeout(Duration::from_millis(200))?.is_none(),
+        )?;
     }
     go.set()?;
     for process in next {
