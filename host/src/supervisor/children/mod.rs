@@ -416,10 +416,7 @@ impl Children {
     /// still blocks signals, dies of the SIGKILL that follows.
     pub(crate) fn stop(&mut self, signal: i32) {
         let signal = Signal::try_from(signal).unwrap_or(Signal::SIGKILL);
-        let outcome = *self.ended_by.get_or_insert(Outcome::new(SIGNALED, (signal as i32).unsigned_abs()));
-        if self.image.config.role == Role::Pool {
-            self.main_outcome.get_or_insert(outcome);
-        }
+        self.ended_by.get_or_insert(Outcome::new(SIGNALED, (signal as i32).unsigned_abs()));
         self.kill_all(signal);
     }
 
