@@ -2,6 +2,7 @@
 
 mod journal;
 mod moments;
+mod registers;
 
 use std::collections::HashMap;
 use std::io::Write as _;
@@ -34,7 +35,7 @@ enum Stage {
     Exit { result: i64 },
 }
 
-/// What becomes of a system call that has begun, or has ended.
+/// The fate of a system call that begins, or has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verdict {
     GoOn,
@@ -135,7 +136,7 @@ fn obey(thread: Pid, stage: Stage, verdict: Verdict, failing: &mut HashMap<Pid, 
     match (stage, verdict) {
         (Stage::Entry { .. }, Verdict::Fail(error)) => {
             // The jail knows this call, and no call of the guest's comes in between.
-            set_call(thread, libc::SYS_sched_yield);
+            registers::set_call(thread, libc::SYS_sched_yield);
             failing.insert(thread, error);
         }
         (_, Verdict::Kill) => {
@@ -143,22 +144,9 @@ fn obey(thread: Pid, stage: Stage, verdict: Verdict, failing: &mut HashMap<Pid, 
         }
         (Stage::Exit { .. }, _) => {
             if let Some(error) = failing.remove(&thread) {
-                set_result(thread, -i64::from(error as i32));
+                registers::set_result(thread, -i64::from(error as i32));
             }
         }
         (Stage::Entry { .. }, Verdict::GoOn) => {}
     }
-}
-
-/// Has a thread that begins a system call make another in its place.
-fn set_call(thread: Pid, number: i64) {
-    let mut registers = ptrace::getregs(thread).unwrap();
-    registers.orig_rax = number.cast_unsigned();
-    ptrace::setregs(thread, registers).unwrap();
-}
-
-fn set_result(thread: Pid, result: i64) {
-    let mut registers = ptrace::getregs(thread).unwrap();
-    registers.rax = result.cast_unsigned();
-    ptrace::setregs(thread, registers).unwrap();
 }

@@ -47,7 +47,7 @@ impl Moment {
     }
 }
 
-/// `sandpool run OPTIONS moments ARGUMENTS`, in which this is done at these moments.
+/// `sandpool run OPTIONS moments ARGUMENTS`; `judge` decides at each moment.
 fn run(options: &[&str], arguments: &[&str], mut judge: impl FnMut(&Moment) -> Verdict) -> Ended {
     let mut command = sandpool();
     command.arg("run").args(options).arg(guest("moments")).arg("--").args(arguments);
@@ -77,21 +77,33 @@ fn run(options: &[&str], arguments: &[&str], mut judge: impl FnMut(&Moment) -> V
 
 const REFUSED: &str = "refused: the operating system has no room for another process";
 
-/// Has the kernel refuse some of the forks of a process with this name: those with these numbers, from 1.
-fn refuse(name: &str, which: impl Fn(u32) -> bool) -> impl FnMut(&Moment) -> Verdict {
-    let mut forks = 0;
-    move |moment| {
-        forks += u32::from(moment.is_fork_by(name));
-        if moment.is_fork_by(name) && which(forks) { Verdict::Fail(Errno::EAGAIN) } else { Verdict::GoOn }
-    }
-}
-
-/// It keeps nothing: no slot, no memory, not even a number. There is room for two processes.
+/// There is room for two processes, the main one among them.
 const TWO: [&str; 4] = ["--processes-max", "2", "--run-memory-max", "4MiB"];
 
+/// Runs the guest while the kernel refuses forks of the process with this name: of those after the main process has begun, the ones
+/// with these numbers, from 1.
+fn run_refusing(name: &str, which: impl Fn(u32) -> bool, arguments: &[&str]) -> Ended {
+    let (mut has_begun, mut forks, mut refused) = (false, 0, 0);
+    let ended = run(&TWO, arguments, |moment| {
+        has_begun |= moment.process == GUEST;
+        if !has_begun || !moment.is_fork_by(name) {
+            return Verdict::GoOn;
+        }
+        forks += 1;
+        if !which(forks) {
+            return Verdict::GoOn;
+        }
+        refused += 1;
+        Verdict::Fail(Errno::EAGAIN)
+    });
+    assert!(refused > 0, "no fork was refused\n{ended}");
+    ended
+}
+
+/// A fork that is refused keeps no slot, no memory, and no number.
 #[test]
 fn a_fork_that_the_kernel_refuses_is_refused_to_the_guest() {
-    run(&TWO, &["fork", "5"], refuse(GUEST, |fork| fork <= 3)).expect_code(0).expect_stdout(&[
+    run_refusing(GUEST, |fork| fork <= 3, &["fork", "5"]).expect_code(0).expect_stdout(&[
         REFUSED,
         REFUSED,
         REFUSED,
@@ -100,26 +112,22 @@ fn a_fork_that_the_kernel_refuses_is_refused_to_the_guest() {
     ]);
 }
 
-/// The parent of a spawned process sleeps until it is told.
+/// The parent of a spawned process sleeps until the supervisor tells it.
 #[test]
 fn a_spawn_that_the_kernel_refuses_to_the_fork_server_is_refused_to_the_guest() {
-    run(&TWO, &["spawn", "3"], refuse(FORK_SERVER, |_| true)).expect_code(0).expect_stdout(&[REFUSED; 3]);
-    run(&TWO, &["spawn", "3"], refuse(FORK_SERVER, |fork| fork == 1)).expect_code(0).expect_stdout(&[
+    run_refusing(FORK_SERVER, |_| true, &["spawn", "3"]).expect_code(0).expect_stdout(&[REFUSED; 3]);
+    run_refusing(FORK_SERVER, |fork| fork == 1, &["spawn", "3"]).expect_code(0).expect_stdout(&[
         REFUSED,
         "Process-1: exited: 7",
         "Process-2: exited: 7",
     ]);
 }
 
-/// The same if the supervisor can start neither a fork server nor the process. Its first forks are those of the run: of one into a
-/// PID namespace, and of the main process.
+/// The supervisor can start neither a fork server nor the process; or no fork server, and then it starts all processes itself.
 #[test]
 fn a_spawn_that_the_kernel_refuses_to_the_supervisor_is_refused_to_the_guest() {
-    run(&TWO, &["spawn", "3"], refuse(SUPERVISOR, |fork| fork > 2))
-        .expect_code(0)
-        .expect_stdout(&[REFUSED; 3]);
-    // Without a fork server, the supervisor starts the others itself.
-    run(&TWO, &["spawn", "3"], refuse(SUPERVISOR, |fork| fork == 3)).expect_code(0).expect_stdout(&[
+    run_refusing(SUPERVISOR, |_| true, &["spawn", "3"]).expect_code(0).expect_stdout(&[REFUSED; 3]);
+    run_refusing(SUPERVISOR, |fork| fork == 1, &["spawn", "3"]).expect_code(0).expect_stdout(&[
         "Process-1: exited: 7",
         "Process-2: exited: 7",
         "Process-3: exited: 7",
@@ -171,6 +179,7 @@ fn a_process_that_is_killed_when_it_has_said_how_it_ends_has_ended_so() {
         Verdict::GoOn
     })
     .expect_code(0);
+    assert_eq!(killed, 3);
     for number in 1..=3 {
         let row = format!("Process-{number}");
         let row = ended.stderr.lines().find(|line| line.starts_with(&row)).unwrap();

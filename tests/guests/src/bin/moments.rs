@@ -1,9 +1,9 @@
-//! Processes one after another, while a test lets a system call fail, or kills one of them at a certain moment: `moments
-//! HOW N`.
+//! Starts processes one after another, while a test makes a system call fail, or kills one of them at a certain moment:
+//! `moments HOW [N]`.
 
 use std::time::Duration;
 
-use sandpool_guest::{Bytes, Error, Event, ExitStatus, Process, Queue};
+use sandpool_guest::{Bytes, Error, Event, Process, Queue};
 use sandpool_test_guests::{Outcome, argument, check};
 
 fn answer(code: i32) -> i32 {
@@ -13,13 +13,16 @@ fn answer(code: i32) -> i32 {
 #[sandpool_guest::main]
 fn main() -> Outcome {
     let how: String = argument(0, String::new());
-    match &*how {
+    let start = match &*how {
+        "fork" => || Process::fork(|| answer(7)),
+        "spawn" => || Process::spawn(answer, 7),
+        "nested" => || Process::fork(answer_of_a_child),
         "forks" => return next_two(Process::fork(fork_one)?),
         "spawns" => return next_two(Process::fork(spawn_some)?),
-        _ => {}
-    }
+        other => return Err(format!("there is no {other:?}").into()),
+    };
     for _ in 0..argument(1, 1) {
-        match start(&how) {
+        match start() {
             Ok(child) => println!("{}: {}", child.name(), child.join()?),
             Err(error) => println!("refused: {error}"),
         }
@@ -27,16 +30,10 @@ fn main() -> Outcome {
     Ok(())
 }
 
-fn start(how: &str) -> Result<Process, Error> {
-    match how {
-        "spawn" => Process::spawn(answer, 7),
-        // It ends as its own child does.
-        "nested" => Process::fork(|| -> i32 {
-            let child = Process::fork(|| answer(7)).and_then(|child| child.join());
-            child.map_or(1, |ended| i32::from(ended != ExitStatus::Exited(7)) + 7)
-        }),
-        _ => Process::fork(|| answer(7)),
-    }
+fn answer_of_a_child() -> Result<i32, Error> {
+    let child = Process::fork(|| answer(7))?;
+    child.join()?;
+    Ok(child.exitcode().unwrap_or(1))
 }
 
 /// Both this process and its child say when they may be killed.
@@ -74,6 +71,7 @@ fn next_two(parent: Process) -> Outcome {
     };
     let next = [start()?, start()?];
     for process in &next {
+        // Each waits for the event; one that has ended was taken for the process that had its slot before.
         check(
             "it is not taken for the dead one",
             process.join_timeout(Duration::from_millis(200))?.is_none(),
