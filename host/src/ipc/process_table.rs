@@ -568,8 +568,10 @@ mod tests {
             }
             earlier.push(handle);
             let slot = arena.process(index).unwrap();
+            let claims = &slot.claims;
+            let claims = [&claims.first, &claims.end, &claims.work, &claims.begun, &claims.part];
             let words = [&slot.cpu, &slot.exit, &slot.claim, &slot.linear_memory];
-            for word in words {
+            for word in words.into_iter().chain(claims) {
                 assert_eq!(word.swap(7, Ordering::Relaxed), 0);
             }
             for count in &slot.refused {

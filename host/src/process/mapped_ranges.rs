@@ -41,3 +41,55 @@ impl Mappings {
             && ranges.any(|(start, len)| at < start + len && start < end)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PAGE: usize = 64 << 10;
+
+    /// From the third page on: one that is mapped in part, one that is free, and one that is the guest's own.
+    fn mappings() -> Mappings {
+        Mappings {
+            mapped: vec![Mapped { at: 2 * PAGE, len: 100, reserved: PAGE, handle: Handle(1) }],
+            free: vec![(3 * PAGE, PAGE)],
+            lowest: Some(2 * PAGE),
+        }
+    }
+
+    #[test]
+    fn mapped_and_free_ranges_are_nobodys_bytes() {
+        let mappings = mappings();
+        for (at, len) in [
+            (2 * PAGE, 1),
+            (2 * PAGE - 1, 2),
+            (2 * PAGE + 200, 1),
+            (3 * PAGE - 1, 1),
+            (3 * PAGE, 1),
+            (4 * PAGE - 1, 1),
+            (4 * PAGE - 1, PAGE),
+            (0, 5 * PAGE),
+            (0, usize::MAX),
+            (3 * PAGE, usize::MAX),
+        ] {
+            assert!(mappings.overlap(at, len), "{len} bytes at {at}");
+        }
+        assert!(!mappings.is_empty());
+    }
+
+    #[test]
+    fn other_bytes_are_the_guests() {
+        let mappings = mappings();
+        for (at, len) in
+            [(0, 2 * PAGE), (2 * PAGE - 1, 1), (4 * PAGE, PAGE), (4 * PAGE, usize::MAX), (9 * PAGE, 1)]
+        {
+            assert!(!mappings.overlap(at, len), "{len} bytes at {at}");
+        }
+        // No bytes are nobody's.
+        for at in [0, 2 * PAGE, 2 * PAGE + 1, 3 * PAGE + 1, 4 * PAGE, usize::MAX] {
+            assert!(!mappings.overlap(at, 0), "{at}");
+        }
+        let none = Mappings::default();
+        assert!(none.is_empty() && !none.overlap(0, usize::MAX));
+    }
+}

@@ -61,6 +61,9 @@ fn a_task_that_takes_too_long_is_killed_and_no_other() {
         for (n, future) in quick.into_iter().enumerate() {
             assert_eq!(future.result().unwrap(), [n as u8]);
         }
+        // A worker is told that its task is late, if the task has a process of its own.
+        let lost = if isolation == Isolation::Worker { 3 } else { 0 };
+        assert!(procfs::eventually(|| pool.stats().workers_lost == lost), "{pool:?}");
     }
 }
 

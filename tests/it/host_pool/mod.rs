@@ -40,6 +40,8 @@ fn module() -> Module {
             (drop (call $output (i32.const 8) (i32.const 12))) (i32.const 0))
         (func (export "sandpool_task_fail") (param i32 i32) (result i32)
             (drop (call $output (i32.const 8) (i32.const 12))) (i32.const 1))
+        (func (export "sandpool_task_refuse") (param i32 i32) (result i32)
+            (drop (call $output (i32.const 8) (i32.const 12))) (i32.const 2))
         (func (export "sandpool_task_trap") (param i32 i32) (result i32) unreachable)
         (func (export "sandpool_task_exit") (param i32 i32) (result i32) (call $exit (i32.const 3)) (i32.const 0))
         (func (export "sandpool_task_loop") (param i32 i32) (result i32) (loop $l (br $l)) (i32.const 0))

@@ -32,10 +32,12 @@ fn tasks_give_what_they_are_asked_for_in_order() {
 fn an_output_is_as_large_as_it_may_be() {
     let module = module();
     for isolation in [Isolation::Worker, Isolation::Task] {
-        let pool = pool(&module).isolation(isolation).output_max(100_000).build().unwrap();
+        let pool = pool(&module).isolation(isolation).processes(1).output_max(100_000).build().unwrap();
         for task in ["long", "long_and_says_so"] {
             let too_large = Failure::OutputTooLarge(Limit::Output(100_000));
             assert_eq!(bytes(&pool, task, b"").unwrap_err(), too_large, "{task}");
+            let refused = Failure::Refused("no such luck".into());
+            assert_eq!(bytes(&pool, "refuse", b"").unwrap_err(), refused, "after {task}");
         }
         assert_eq!(bytes(&pool, "long_then_short", b"").unwrap(), b"no such luck");
         assert_eq!(bytes(&pool, "echo", b"").unwrap(), b"", "what one has tried is nothing to the next");

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use sandpool::pool::{Event, Failure, Isolation, Output, PoolEnd};
-use sandpool::{Error, Sandbox};
+use sandpool::{Error, Limits, Sandbox};
 
 use crate::procfs;
 use crate::support::{guest, load, load_text};
 
-use super::{ISOLATIONS, bytes, grant, has, kill, module, pool, records, tasks};
+use super::{ISOLATIONS, bytes, grant, has, kill, limits, module, pool, records, tasks};
 
 #[test]
 fn a_worker_that_is_not_ready_in_time_ends_the_pool() {
@@ -180,6 +180,43 @@ fn tasks_may_start_processes() {
 }
 
 #[test]
+fn a_process_that_the_initializer_has_started_lives_as_long_as_the_worker() {
+    let module = load(guest("task_processes"));
+    for isolation in ISOLATIONS {
+        let pool = pool(&module).isolation(isolation).processes(1).initializer("start_helper", &());
+        let pool = pool.build().unwrap();
+        for number in 0..5_u64 {
+            assert_eq!(pool.apply::<_, u64>("double", &number).unwrap(), 2 * number, "{isolation:?}");
+        }
+    }
+}
+
+/// Nobody else would ever end it.
+#[test]
+fn a_process_in_a_task_ends_with_the_process_that_has_started_it() {
+    let module = load(guest("task_processes"));
+    for isolation in ISOLATIONS {
+        let pool = pool(&module).isolation(isolation).build().unwrap();
+        for _ in 0..5 {
+            assert!(pool.apply::<_, bool>("kill_parent_of_owner", &()).unwrap(), "{isolation:?}");
+        }
+    }
+}
+
+#[test]
+fn a_child_that_is_refused_takes_no_number() {
+    let module = load(guest("task_processes"));
+    for isolation in ISOLATIONS {
+        let sandbox = limits(Limits::default().processes_max(10));
+        let pool = pool(&module).isolation(isolation).sandbox(sandbox).build().unwrap();
+        for _ in 0..2 {
+            let (last, next) = pool.apply::<_, (u64, u64)>("numbers_around_a_refusal", &()).unwrap();
+            assert_eq!(next, last + 1, "{isolation:?}");
+        }
+    }
+}
+
+#[test]
 fn a_task_may_make_pools_of_its_own() {
     let module = tasks();
     let numbers: Vec<u64> = (0..1000).collect();
@@ -204,10 +241,13 @@ fn workers_come_and_go_as_they_are_wanted() {
         assert_eq!(pool.map::<u64, u64>("identity", 0..1000).unwrap().len(), 1000);
     }
     assert_eq!(pool.stats().workers_lost, 0);
-    let once = self::pool(&module).maxtasksperchild(1).build().unwrap();
-    let calls: Vec<_> = once.map::<(), (u64, u64)>("read_set", [(); 20]).unwrap();
-    assert!(calls.into_iter().all(|(_, calls)| calls == 1), "each worker does one task");
-    assert_eq!((once.stats().workers_lost, once.stats().failed), (0, 0));
+    // A worker takes many quick tasks at a time: not more than it may do.
+    for (most, tasks) in [(1, 20), (10, 2000)] {
+        let pool = self::pool(&module).maxtasksperchild(most).build().unwrap();
+        let calls: Vec<_> = pool.map::<(), (u64, u64)>("read_set", vec![(); tasks]).unwrap();
+        assert_eq!(calls.into_iter().map(|(_, calls)| calls).max(), Some(most.into()), "calls in one worker");
+        assert_eq!((pool.stats().workers_lost, pool.stats().failed), (0, 0));
+    }
 }
 
 /// Each is killed before it is ready: not by its own fault, but for how long?

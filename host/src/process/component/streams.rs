@@ -301,3 +301,29 @@ impl error::HostError for View<'_> {
         self.delete::<wasmtime::Error, _>(&error).map(drop)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ipc::arena::Geometry;
+    use crate::testing::alone::Alone;
+
+    /// The component may not have seen the error: only part of what it wrote is there, and what it writes next isn't to
+    /// follow on that.
+    #[test]
+    fn nothing_is_written_to_a_file_after_a_write_that_failed() {
+        let alone = Alone::new(Geometry { processes_max: 1, objects_max: 4, heap_pages: 16 });
+        let mut process = alone.guest().process;
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        for at in [Some(0), None] {
+            let file = Arc::new(full.try_clone().unwrap());
+            let mut writer = FileWriter { file, at, is_closed: false };
+            let first = writer.write(&mut process, b"bytes");
+            assert!(matches!(first, Err(StreamError::LastOperationFailed(_))), "{first:?}");
+            for _ in 0..2 {
+                let next = writer.write(&mut process, b"bytes");
+                assert!(matches!(next, Err(StreamError::Closed)), "{next:?}");
+            }
+        }
+    }
+}
