@@ -245,7 +245,7 @@ fn workers_come_and_go_as_they_are_wanted() {
     for (most, tasks) in [(1, 20), (10, 2000)] {
         let pool = self::pool(&module).maxtasksperchild(most).build().unwrap();
         let calls: Vec<_> = pool.map::<(), (u64, u64)>("read_set", vec![(); tasks]).unwrap();
-        assert_eq!(calls.into_iter().map(|(_, calls)| calls).max(), Some(most.into()), "calls in one worker");
+        assert_eq!(calls.into_iter().map(|(_, calls)| calls).max(), Some(most), "calls in one worker");
         assert_eq!((pool.stats().workers_lost, pool.stats().failed), (0, 0));
     }
 }

@@ -311,12 +311,12 @@ mod tests {
     /// The component may not have seen the error: only part of what it wrote is there, and what it writes next isn't to
     /// follow on that.
     #[test]
-    fn nothing_is_written_to_a_file_after_a_write_that_failed() {
+    fn nothing_is_written_to_a_file_after_a_write_that_failed() -> io::Result<()> {
         let alone = Alone::new(Geometry { processes_max: 1, objects_max: 4, heap_pages: 16 });
         let mut process = alone.guest().process;
-        let full = File::options().write(true).open("/dev/full").unwrap();
+        let full = File::options().write(true).open("/dev/full")?;
         for at in [Some(0), None] {
-            let file = Arc::new(full.try_clone().unwrap());
+            let file = Arc::new(full.try_clone()?);
             let mut writer = FileWriter { file, at, is_closed: false };
             let first = writer.write(&mut process, b"bytes");
             assert!(matches!(first, Err(StreamError::LastOperationFailed(_))), "{first:?}");
@@ -325,5 +325,6 @@ mod tests {
                 assert!(matches!(next, Err(StreamError::Closed)), "{next:?}");
             }
         }
+        Ok(())
     }
 }

@@ -29,7 +29,7 @@ fn start_helper() -> Outcome {
         }
     };
     let process = Process::builder().daemon().fork(double)?;
-    let is_new = HELPER.with(|helper| helper.set(Helper { numbers, doubled, _process: process })).is_ok();
+    let is_new = HELPER.with(|helper| helper.set(Helper { numbers, doubled, _process: process }).is_ok());
     check("one helper", is_new)
 }
 
