@@ -1,5 +1,6 @@
 //! Imports as WebAssembly calls them: with arguments that no SDK passes.
 
+use sandpool::limits::Limit;
 use sandpool::run::RunOutput;
 use sandpool::{ExitStatus, Limits, Run, Sandbox, Trap};
 
@@ -34,6 +35,8 @@ fn run(limits: Limits, checks: &str) -> RunOutput {
             (import "sandpool_queue" "get_many" (func $get_many (param i64 i32 i32 i32 i32 i64) (result i64)))
             (import "sandpool_queue" "take" (func $take (param i32 i32 i32 i32) (result i32)))
             (import "sandpool_queue" "qsize" (func $qsize (param i64) (result i64)))
+            (import "sandpool_pipe" "create" (func $pipe (param i64 i32 i32) (result i32)))
+            (import "sandpool_pipe" "recv" (func $recv (param i64 i32 i32 i64 i32) (result i32)))
             (import "sandpool_sync" "lock_create" (func $lock (param i32) (result i64)))
             (import "sandpool_sync" "lock_acquire" (func $acquire (param i64 i64) (result i32)))
             (import "sandpool_sync" "semaphore_create" (func $semaphore (param i64 i32) (result i64)))
@@ -172,25 +175,26 @@ fn a_child_is_not_mute_and_holds_no_item_because_its_parent_does() {
     assert_eq!(holds_within(Limits::default(), checks).stdout.bytes, b"at first");
 }
 
-/// The number of objects is that of the queue, and one more: the lock in the child's hands must have gone.
+/// Only the child's item has the end of the pipe at which something could be sent. 108 is `CLOSED`.
 #[test]
 fn the_end_of_a_process_is_told_when_all_that_it_held_is_given_back() {
-    holds_within(
-        Limits::default().objects_max(2),
+    holds(
         "(local.set $a (call $made (call $create (i64.const 0) (i32.const 0))))
         (local.set $at (i32.const 100))
         (loop $again
-            (local.set $b (call $made (call $lock (i32.const 0))))
-            (i64.store (i32.const 100) (local.get $b))
+            (call $done (call $pipe (i64.const 0) (i32.const 0) (i32.const 96)))
             (call $done
-                (call $put (local.get $a) (i32.const 0) (i32.const 8) (i32.const 100) (i32.const 1) (i64.const 0)))
-            (call $done (call $release (local.get $b)))
+                (call $put (local.get $a) (i32.const 0) (i32.const 8) (i32.const 104) (i32.const 1) (i64.const 0)))
+            (call $done (call $release (i64.load (i32.const 104))))
             (local.set $b (call $fork (i32.const 0) (i32.const 0) (i32.const 2)))
             (if (i64.eqz (local.get $b)) (then
                 (call $done
                     (call $get (local.get $a) (i32.const 200) (i32.const 8) (i64.const 0) (i32.const 16)))
                 (call $exit (i32.const 0))))
             (call $succeeds (call $made (local.get $b)))
+            (call $is (i64.const 108) (i64.extend_i32_s (call $recv
+                (i64.load (i32.const 96)) (i32.const 200) (i32.const 8) (i64.const 0) (i32.const 16))))
+            (call $done (call $release (i64.load (i32.const 96))))
             (call $done (call $close (local.get $b)))
             (local.set $at (i32.sub (local.get $at) (i32.const 1)))
             (br_if $again (local.get $at)))",
@@ -261,8 +265,13 @@ fn memory_is_limited_after_a_mapping_that_failed() {
     holds_within(within_64_mib(), &format!("{FIVE_MAPPINGS} {grow}"));
 }
 
+/// The limit has refused the guest something before, but not at last.
 #[test]
 fn a_trap_after_a_mapping_that_failed_is_not_put_down_to_a_limit() {
-    let status = run(within_64_mib(), &format!("{FIVE_MAPPINGS} unreachable")).summary.status;
-    assert_eq!(status, ExitStatus::Trapped(Trap::Unreachable));
+    let grow = "(call $is (i64.const -1) (i64.extend_i32_s (memory.grow (i32.const 2048))))";
+    let map = "(call $is (i64.const -12) (call $map (local.get $a) (i32.const 0)))";
+    let traps = |checks: &str| run(within_64_mib(), &format!("{checks} unreachable")).summary.status;
+    let limited = ExitStatus::Limited(Limit::Memory(64 << 20));
+    assert_eq!(traps(&format!("{FIVE_MAPPINGS} {grow}")), limited);
+    assert_eq!(traps(&format!("{FIVE_MAPPINGS} {grow} {map}")), ExitStatus::Trapped(Trap::Unreachable));
 }

@@ -119,10 +119,10 @@ impl Storm {
 }
 
 /// Asks for the end of each storm by a signal to its embedder.
-fn end_by(way: usize, signal: Signal) {
+fn end_by(way: usize, signal: Signal, flags: &[&str]) {
     let home = Home::new();
     each(way, &PLACES, |storm, place| {
-        let run = Run::start(&mut storm.command(&home, place, &[]));
+        let run = Run::start(&mut storm.command(&home, place, flags));
         run.wait_for_error_line("at it");
         let crowd = Crowd::new(place.busy);
         let asked = Instant::now();
@@ -135,17 +135,23 @@ fn end_by(way: usize, signal: Signal) {
 
 #[test]
 fn a_storm_ends_by_ctrl_c() {
-    end_by(0, Signal::SIGINT);
+    end_by(0, Signal::SIGINT, &[]);
 }
 
 #[test]
 fn a_storm_ends_by_sigterm() {
-    end_by(1, Signal::SIGTERM);
+    end_by(1, Signal::SIGTERM, &[]);
 }
 
 #[test]
 fn a_storm_ends_with_its_owner() {
-    end_by(2, Signal::SIGKILL);
+    end_by(2, Signal::SIGKILL, &[]);
+}
+
+/// The processes are killed one after the other then, and some fork while others are killed.
+#[test]
+fn a_storm_ends_without_a_namespace_of_its_processes() {
+    end_by(3, Signal::SIGTERM, &["--without-layer", "pid-namespace"]);
 }
 
 #[test]
