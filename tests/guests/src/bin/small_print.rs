@@ -151,6 +151,8 @@ fn end_before_a_child() -> Outcome {
     let lock = Lock::new()?;
     lock.acquire().map_err(|error| error.to_string())?.forget();
     std::mem::forget(Process::builder().name("waits").fork(|| drop(lock.acquire()))?);
+    // Else the lock would be given back here, and the child could end before this process says that it ends.
+    std::mem::forget(lock);
     Ok(())
 }
 
