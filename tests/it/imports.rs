@@ -8,14 +8,8 @@ use crate::support::load_text;
 
 /// Runs a program whose checks hold.
 #[track_caller]
-fn holds(checks: &str) {
-    holds_within(Limits::default(), checks);
-}
-
-/// Runs a program whose checks hold, within these limits.
-#[track_caller]
-fn holds_within(limits: Limits, checks: &str) -> RunOutput {
-    let output = run(limits, checks);
+fn holds(checks: &str) -> RunOutput {
+    let output = run(Limits::default(), checks);
     let status = output.summary.status;
     assert_eq!(status, ExitStatus::Exited(0), "the number of the check that doesn't hold\n{}", output.stderr);
     output
@@ -172,7 +166,7 @@ fn a_child_is_not_mute_and_holds_no_item_because_its_parent_does() {
         (call $done (call $fd_write (i32.const 1) (i32.const 312) (i32.const 1) (i32.const 320)))
         (call $done (call $take (i32.const 300) (i32.const 1) (i32.const 0) (i32.const 0)))
         (call $is (i64.load (i32.const 0)) (i64.load (i32.const 400)))"#;
-    assert_eq!(holds_within(Limits::default(), checks).stdout.bytes, b"at first");
+    assert_eq!(holds(checks).stdout.bytes, b"at first");
 }
 
 /// Only the child's item has the end of the pipe at which something could be sent. 108 is `CLOSED`.
@@ -220,7 +214,7 @@ fn a_child_that_was_killed_has_the_pid_that_it_had() {
     );
 }
 
-/// A tied child (4) acquires the lock and waits for ever; it may do so only as long as its parent lives. 130 is `OWNERDEAD`.
+/// A child that is daemonic and tied (5) acquires the lock and waits for ever: as long as its parent lives. 130 is `OWNERDEAD`.
 #[test]
 fn a_tied_process_ends_with_its_parent() {
     holds(
@@ -243,35 +237,40 @@ fn a_tied_process_ends_with_its_parent() {
     );
 }
 
-/// Shared memory of which five mappings don't fit into 4 GiB. 12 is `NOMEM`.
-const FIVE_MAPPINGS: &str = "
+/// Shared memory of which a fifth mapping doesn't fit into 4 GiB.
+const FOUR_MAPPINGS: &str = "
     (local.set $a (call $made (call $share (i64.const 943718400) (i32.const 0) (i32.const 0) (i32.const 0))))
     (local.set $at (i32.const 4))
     (loop $again
         (drop (call $made (call $map (local.get $a) (i32.const 0))))
         (local.set $at (i32.sub (local.get $at) (i32.const 1)))
-        (br_if $again (local.get $at)))
-    (call $is (i64.const -12) (call $map (local.get $a) (i32.const 0)))";
+        (br_if $again (local.get $at)))";
 
-fn within_64_mib() -> Limits {
-    Limits::default().memory_max(64 << 20).arena_size(1 << 30)
+/// 12 is `NOMEM`.
+const MAPPING_FAILS: &str = "(call $is (i64.const -12) (call $map (local.get $a) (i32.const 0)))";
+
+/// The guest has 64 MiB, and wants twice as much.
+const GROWTH_FAILS: &str = "(call $is (i64.const -1) (i64.extend_i32_s (memory.grow (i32.const 2048))))";
+
+/// Runs four mappings, and then these checks.
+fn run_with_mappings(checks: &[&str]) -> ExitStatus {
+    let limits = Limits::default().memory_max(64 << 20).arena_size(1 << 30);
+    run(limits, &[&[FOUR_MAPPINGS], checks].concat().concat()).summary.status
 }
 
 /// The mapping that fails must not count as memory that isn't the guest's own.
 #[test]
 fn memory_is_limited_after_a_mapping_that_failed() {
-    let grow = "(call $is (i64.const -1) (i64.extend_i32_s (memory.grow (i32.const 2048))))
-        (call $is (i64.const 0) (i64.extend_i32_u (i32.eq (i32.const -1) (memory.grow (i32.const 16)))))";
-    holds_within(within_64_mib(), &format!("{FIVE_MAPPINGS} {grow}"));
+    let grows =
+        "(call $is (i64.const 0) (i64.extend_i32_u (i32.eq (i32.const -1) (memory.grow (i32.const 16)))))";
+    assert_eq!(run_with_mappings(&[MAPPING_FAILS, GROWTH_FAILS, grows]), ExitStatus::Exited(0));
 }
 
 /// The limit has refused the guest something before, but not at last.
 #[test]
 fn a_trap_after_a_mapping_that_failed_is_not_put_down_to_a_limit() {
-    let grow = "(call $is (i64.const -1) (i64.extend_i32_s (memory.grow (i32.const 2048))))";
-    let map = "(call $is (i64.const -12) (call $map (local.get $a) (i32.const 0)))";
-    let traps = |checks: &str| run(within_64_mib(), &format!("{checks} unreachable")).summary.status;
     let limited = ExitStatus::Limited(Limit::Memory(64 << 20));
-    assert_eq!(traps(&format!("{FIVE_MAPPINGS} {grow}")), limited);
-    assert_eq!(traps(&format!("{FIVE_MAPPINGS} {grow} {map}")), ExitStatus::Trapped(Trap::Unreachable));
+    assert_eq!(run_with_mappings(&[MAPPING_FAILS, GROWTH_FAILS, "unreachable"]), limited);
+    let trapped = ExitStatus::Trapped(Trap::Unreachable);
+    assert_eq!(run_with_mappings(&[MAPPING_FAILS, GROWTH_FAILS, MAPPING_FAILS, "unreachable"]), trapped);
 }

@@ -156,3 +156,13 @@ pub(crate) fn scheduling(pid: Pid) -> (i32, Option<u64>) {
         shown.lines().find_map(|line| line.strip_prefix("se.slice")?.split(':').nth(1)?.trim().parse().ok());
     (nice, slice)
 }
+
+/// Whether a process sleeps, and has for a while.
+pub(crate) fn stands(pid: Pid) -> bool {
+    let before = describe(pid);
+    let stays = || {
+        std::thread::sleep(Duration::from_millis(1));
+        describe(pid) == before
+    };
+    before.contains(") S ") && (0..20).all(|_| stays())
+}

@@ -15,7 +15,7 @@ use sandpool::{ExitStatus, Limits, Sandbox, Trap};
 use crate::procfs;
 use crate::support::{guest, load, load_text};
 
-use super::{ISOLATIONS, bytes, grant, kill, limits, module, pool, records, stands, tasks};
+use super::{ISOLATIONS, bytes, grant, kill, limits, module, pool, records, tasks};
 
 #[test]
 fn exactly_the_task_fails_that_does() {
@@ -82,7 +82,7 @@ fn a_worker_that_is_done_before_it_is_killed_is_killed_all_the_same() {
     let future = pool.submit_record("busy", Format::Bytes, b"").unwrap();
     assert!(events.iter().any(|event| matches!(event, Event::Started { task, .. } if task == "busy")));
     let has_ended = || procfs::describe(worker).contains(") Z ");
-    assert!(procfs::eventually(|| stands(worker) || has_ended()), "{}", procfs::describe(worker));
+    assert!(procfs::eventually(|| procfs::stands(worker) || has_ended()), "{}", procfs::describe(worker));
     let ended = has_ended();
     assert!(procfs::kill(supervisor, Signal::SIGCONT, |_| true));
     assert!(!ended, "it made a system call that it may not");
@@ -233,7 +233,10 @@ fn a_process_that_is_killed_in_delivery_fails_its_task_alone() {
             (0..2 * WORKERS).map(|_| pool.submit::<usize, Vec<u8>>("produce", &LEN).unwrap()).collect();
         let all = || procfs::children(pool.supervisor_pid());
         let count = if isolation == Isolation::Task { 2 * WORKERS } else { WORKERS };
-        assert!(procfs::eventually(|| all().len() == count && all().into_iter().all(stands)), "{pool:?}");
+        assert!(
+            procfs::eventually(|| all().len() == count && all().into_iter().all(procfs::stands)),
+            "{pool:?}"
+        );
         let victim = if youngest { all().into_iter().max() } else { all().into_iter().min() }.unwrap();
         // The process that does a worker's task ends with the worker.
         let left = if isolation == Isolation::Task && !youngest { count - 2 } else { count };

@@ -7,8 +7,6 @@ mod streams;
 mod values;
 mod workers;
 
-use std::time::Duration;
-
 use nix::sys::signal::Signal;
 use sandpool::pool::{Builder, Failure, Feed, Format, Isolation, Results};
 use sandpool::{Limits, Module, Pool, Sandbox};
@@ -118,14 +116,4 @@ fn has(directory: &tempfile::TempDir) -> Vec<procfs::Pid> {
 
 fn kill(pid: procfs::Pid) -> bool {
     procfs::kill(pid, Signal::SIGKILL, |_| true)
-}
-
-/// Whether a process sleeps, and has for a while.
-fn stands(pid: procfs::Pid) -> bool {
-    let before = procfs::describe(pid);
-    let stays = || {
-        std::thread::sleep(Duration::from_millis(1));
-        procfs::describe(pid) == before
-    };
-    before.contains(") S ") && (0..20).all(|_| stays())
 }

@@ -62,6 +62,10 @@ fn results_in_order_end_before_the_first_record_that_was_not_done() {
         let arguments = ["--dir", &grant, "--workers", "2", "--ordered", "--retries", "3"];
         let run = Run::start(&mut bench.map("gate", &arguments));
         gate.has_begun();
+        // One waits at the gate, and the other for more to do.
+        assert!(procfs::eventually(
+            || run.guests().len() == 2 && run.guests().into_iter().all(procfs::stands)
+        ));
         signal(&run, Signal::SIGINT);
         assert!(procfs::eventually(|| run.printed().contains("stopping when ")), "{}", run.printed());
         for worker in run.guests() {
