@@ -314,7 +314,7 @@ impl Collector {
 
 /// An object that no process holds, only messages or a name, as it was when somebody looked.
 #[derive(Debug, PartialEq, Eq)]
-struct Unheld {
+pub(super) struct Unheld {
     state: u64,
     /// The number of these messages, plus 1 for a name.
     in_transit: u64,
@@ -329,7 +329,7 @@ impl Unheld {
 }
 
 /// Looks whether only messages or a name hold an object.
-fn unheld(participant: &Participant, index: u32) -> Result<Option<Unheld>> {
+pub(super) fn unheld(participant: &Participant, index: u32) -> Result<Option<Unheld>> {
     let slot = participant.arena.object(index)?;
     let state = slot.state.load(Ordering::Acquire);
     let contents = version(participant, index);
@@ -339,7 +339,7 @@ fn unheld(participant: &Participant, index: u32) -> Result<Option<Unheld>> {
 }
 
 /// Whether an object is certainly unchanged since `found`: while the table is locked, no hold becomes a message.
-fn is_still(participant: &Participant, index: u32, found: &Unheld) -> Result<bool> {
+pub(super) fn is_still(participant: &Participant, index: u32, found: &Unheld) -> Result<bool> {
     let _guard = participant.arena.header()?.objects.lock.lock(participant)?;
     // The contents are looked at once more in the end: a process may have taken something and dropped its hold during
     // this look.

@@ -1,12 +1,14 @@
 //! Objects that only messages hold, and objects that go from one process to the next.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use shuttle::thread;
 
-use super::{Model, NEVER, PROCESSES, take_handles};
+use super::{Model, NEVER, PROCESSES, SHORT, get, item, take_handles};
 use crate::ipc::arena::Participant;
+use crate::ipc::collect::{is_still, unheld};
 use crate::ipc::object::{self, Handle};
 use crate::ipc::queue::{self, Account};
 use crate::ipc::tests::common::port;
@@ -16,6 +18,7 @@ models! {
     circles_go_with_a_death: circles(&[0, 1, 2]);
     object_goes_from_one_to_the_next: an_object_on_its_way(&[]);
     object_goes_from_one_to_the_next_with_a_death: an_object_on_its_way(&[0, 1, 2, 4, 5]);
+    something_is_taken_during_a_second_look: a_second_look();
 }
 
 /// Two queues lie in each other, and go from one process to the next in a third queue. A process that takes one can
@@ -92,4 +95,40 @@ fn an_object_on_its_way(victims: &[u32]) {
         });
     }
     model.run(victims);
+}
+
+/// A queue lies in a message, as before, but meanwhile a process has had it, and takes something from it before it drops
+/// the queue. The supervisor doesn't take the queue for unchanged, whenever it looks.
+fn a_second_look() {
+    let mut model = Model::new();
+    let maker = model.maker();
+    let meet = model.share(queue::create(&maker, 0, Account::Nothing).unwrap());
+    let queue = queue::create(&maker, 0, Account::Nothing).unwrap();
+    queue::put(&maker, port(&maker, queue), &item(0, 0, SHORT), &[], NEVER).unwrap();
+    queue::put(&maker, port(&maker, meet), &[], &[queue], NEVER).unwrap();
+    object::release(&maker, queue).unwrap();
+    let index = queue.index().unwrap();
+    let found = unheld(&maker, index).unwrap().unwrap();
+    let is_back = Arc::new(AtomicBool::new(false));
+    let was_back = is_back.clone();
+    model.process(move |participant| {
+        assert_eq!(take_handles(participant, meet, NEVER).unwrap(), [queue]);
+        queue::put(participant, port(participant, meet), &[], &[queue], NEVER).unwrap();
+        is_back.store(true, Ordering::SeqCst);
+        assert_eq!(get(participant, queue), Ok((0, 0)));
+        object::release(participant, queue).unwrap();
+    });
+    model.process(move |participant| {
+        loop {
+            // From here on the queue is held until the item is taken.
+            let was_back = was_back.load(Ordering::SeqCst);
+            let is_unchanged = is_still(participant, index, &found).unwrap();
+            assert!(!(was_back && is_unchanged), "a queue with less in it passed for unchanged");
+            if was_back {
+                break;
+            }
+            thread::yield_now();
+        }
+    });
+    model.run(&[]);
 }
